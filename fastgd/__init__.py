@@ -1,0 +1,1 @@
+"""Fast neural networks on the CPU behind scikit-learn's interface."""

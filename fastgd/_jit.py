@@ -1,0 +1,235 @@
+"""The project's one ``njit``: compiler flags, disk cache, and compile-time methods.
+
+Three rules of Numba that this module enforces, each of which fails silently otherwise:
+
+- Compiler flags leak from a caller into every callee that sets none (numba issue 7168), so
+  every kernel states its own.
+- Numba's disk cache sees only the function's own file: an edited or upgraded *helper* would
+  keep returning the old numbers (numba issue 1833).  Here the key of an entry holds a digest
+  of all sources of the package, the versions of Numba and llvmlite, and the flags.
+- Numba numbers its data files, so two processes that write at once can exchange their code.
+  Here a data file is named by the digest of its key.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import config, types
+from numba.core.caching import CompileResultCacheImpl
+from numba.extending import overload
+
+PACKAGE = Path(__file__).resolve().parent
+
+# ``reassoc`` stays out: it would remove the rounding tricks of the elementary functions.
+# ``nnan`` and ``ninf`` stay out: with them a diverged loss goes unseen.
+ELEMENTWISE = frozenset({"contract", "nsz"})
+# A sum is vectorised only if its terms may be added in another order.
+REDUCTION = ELEMENTWISE | {"reassoc"}
+
+
+@functools.cache
+def _source_stamp() -> str:
+    """Digest of everything that decides what the compiler emits, the signature apart."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_foreign(numba_type: types.Type) -> bool:
+    """Whether a type stands for a class that is defined outside of the package."""
+    if not isinstance(numba_type, types.BaseNamedTuple):
+        return False
+    module = numba_type.instance_class.__module__
+    return module != __package__ and not module.startswith(f"{__package__}.")
+
+
+class KernelCache:
+    """Disk cache of one dispatcher; stands where Numba puts its own ``FunctionCache``.
+
+    A signature that names a class from outside of the package (a user's own update rule) is
+    not cached: nothing would notice that the user edited it.
+    """
+
+    def __init__(self, py_func: Callable[..., Any], flags: str) -> None:
+        self._py_func = py_func
+        self._flags = flags
+        self._enabled = True
+
+    @functools.cached_property
+    def _impl(self) -> CompileResultCacheImpl | None:
+        try:
+            return CompileResultCacheImpl(self._py_func)
+        except RuntimeError:
+            _warn_once_that_nothing_is_cached()
+            return None
+
+    @property
+    def cache_path(self) -> str | None:
+        """Folder of the data files, or None where no folder can be written."""
+        return None if self._impl is None else self._impl.locator.get_cache_path()
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def flush(self) -> None:
+        """Delete this function's data files."""
+        for path in self._data_files():
+            path.unlink(missing_ok=True)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compile result kept for a signature, or None."""
+        path = self._data_path(sig, target_context.codegen())
+        if path is None:
+            return None
+        target_context.refresh()
+        try:
+            payload = pickle.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except Exception:  # a damaged file must cost a compilation, never a fit
+            return None
+        return self._impl.rebuild(target_context, payload)  # type: ignore[union-attr]
+
+    def save_overload(self, sig: Any, result: Any) -> None:
+        """Keep a compile result; a full or read-only disk is no reason to fail."""
+        path = self._data_path(sig, result.codegen)
+        if path is None or not self._impl.check_cachable(result):  # type: ignore[union-attr]
+            return
+        payload = numba.core.serialize.dumps(self._impl.reduce(result))  # type: ignore[union-attr]
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        try:
+            temporary.write_bytes(payload)
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            return
+        for old in self._data_files():
+            if not old.name.startswith(self._prefix()):
+                old.unlink(missing_ok=True)
+
+    def _data_files(self) -> list[Path]:
+        if self._impl is None:
+            return []
+        return list(Path(self._impl.locator.get_cache_path()).glob(f"{self._stem()}*.nbc"))
+
+    def _stem(self) -> str:
+        name = self._py_func.__qualname__.replace("<", "").replace(">", "")
+        return f"{self._py_func.__module__}.{name}-"
+
+    def _prefix(self) -> str:
+        # The CPU is not part of the prefix: machines that share a home share the folder.
+        return f"{self._stem()}{_source_stamp()[:16]}"
+
+    def _data_path(self, sig: Any, codegen: Any) -> Path | None:
+        if not self._enabled or any(_is_foreign(arg) for arg in sig) or self._impl is None:
+            return None
+        key = repr((sig, codegen.magic_tuple(), self._flags, bool(config.BOUNDSCHECK)))
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+        return Path(self._impl.locator.get_cache_path()) / f"{self._prefix()}-{digest}.nbc"
+
+
+@functools.cache
+def _warn_once_that_nothing_is_cached() -> None:
+    warnings.warn(
+        "fastgd found no folder where it can keep its compiled code, so every process compiles"
+        " anew. Make one writable: the package's __pycache__, the user's cache folder"
+        f" or the one that NUMBA_CACHE_DIR names (now {config.CACHE_DIR!r};"
+        f" temporary folder {tempfile.gettempdir()!r}).",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def njit(
+    function: Callable[..., Any] | None = None,
+    *,
+    entry: bool = False,
+    reduction: bool = False,
+    inline: bool = False,
+) -> Any:
+    """Compile a function in nopython mode with the project's flags.
+
+    Parameters
+    ----------
+    function : callable, optional
+        What to compile; left out when used as ``@njit(...)``.
+    entry : bool, default=False
+        Called from Python: keep the machine code on disk, and run without the GIL.
+    reduction : bool, default=False
+        Let the compiler add terms in another order, without which sums do not vectorise.
+    inline : bool, default=False
+        Leave no call behind; for the scalar functions that vectorised loops are made of.
+    """
+    if function is None:
+        return functools.partial(njit, entry=entry, reduction=reduction, inline=inline)
+    flags: dict[str, Any] = {
+        "fastmath": set(REDUCTION if reduction else ELEMENTWISE),
+        "error_model": "numpy",
+        "nogil": entry,
+    }
+    if inline:
+        flags["forceinline"] = True
+    dispatcher = numba.njit(**flags)(function)
+    if entry and not config.DISABLE_JIT:
+        described = repr(sorted((name, str(value)) for name, value in flags.items()))
+        dispatcher._cache = KernelCache(function, described)
+    return dispatcher
+
+
+@functools.cache
+def _compiled(cls: type, method: str, reduction: bool) -> Any:
+    return njit(getattr(cls, method), reduction=reduction)
+
+
+def dispatch_on_class(
+    stub: Callable[..., Any] | None = None, *, reduction: bool = False
+) -> Callable[..., Any]:
+    """Make ``stub(obj, ...)`` call, inside kernels, the method of that name of ``obj``'s class.
+
+    The choice falls at compile time, on the NamedTuple class of the first argument: only the
+    method in use is compiled, it is inlined, and a class that a user writes in a script is
+    served exactly as one of ours.  The stub's own body does the same in plain Python.
+    """
+    if stub is None:
+        return functools.partial(dispatch_on_class, reduction=reduction)
+    name = stub.__name__
+    parameters = ", ".join(stub.__code__.co_varnames[: stub.__code__.co_argcount])
+    namespace: dict[str, Any] = {}
+    # Numba demands that the chooser and the chosen have the stub's very parameter names.
+    source = (
+        f"def choose({parameters}):\n"
+        f"    method = compiled_for({parameters.split(',')[0]})\n"
+        f"    if method is None:\n        return None\n"
+        f"    def call({parameters}):\n        return method({parameters})\n"
+        f"    return call\n"
+    )
+
+    def compiled_for(numba_type: types.Type) -> Any:
+        if isinstance(numba_type, types.BaseNamedTuple):
+            return _compiled(numba_type.instance_class, name, reduction)
+        return None
+
+    namespace["compiled_for"] = compiled_for
+    exec(source, namespace)
+    overload(
+        stub,
+        jit_options={"fastmath": set(ELEMENTWISE), "error_model": "numpy", "nogil": False},
+    )(namespace["choose"])
+    return stub

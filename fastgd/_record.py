@@ -1,0 +1,100 @@
+"""Small immutable records of hyper-parameters: update rules and loss functions.
+
+They are NamedTuples, because that is what Numba can dispatch on.  A tuple compares equal to any
+tuple with the same values; ``record`` makes the class count as well.  ``checked`` is what turns
+a record that a user wrote into one that a kernel may get.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound=type)
+T = TypeVar("T", bound=tuple[Any, ...])
+
+# A hyper-parameter means the same, and has the same bounds, wherever its name occurs:
+# lowest value, whether it is allowed itself, highest value, whether it is allowed itself.
+BOUNDS = {
+    "learning_rate": (0.0, True, math.inf, False),
+    "learning_rate_decay": (0.0, True, math.inf, False),
+    "momentum": (0.0, True, math.inf, False),
+    "weight_decay": (0.0, True, math.inf, False),
+    "momentum_decay": (0.0, True, math.inf, False),
+    "beta_1": (0.0, True, 1.0, False),
+    "beta_2": (0.0, True, 1.0, False),
+    "rho": (0.0, True, 1.0, True),
+    "epsilon": (0.0, True, math.inf, False),
+    "initial_accumulator": (0.0, True, math.inf, False),
+    "eta_minus": (0.0, False, 1.0, False),
+    "eta_plus": (1.0, False, math.inf, False),
+    "step_size_min": (0.0, True, math.inf, False),
+    "step_size_max": (0.0, False, math.inf, False),
+    "delta": (0.0, False, math.inf, False),
+    "quantile": (0.0, False, 1.0, False),
+}
+
+
+def record(cls: C) -> C:
+    """Class decorator: two records are equal if their classes and their values are."""
+
+    def equal(self: Any, other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other)  # type: ignore[arg-type]
+
+    def unequal(self: Any, other: object) -> bool:
+        return not equal(self, other)
+
+    def digest(self: Any) -> int:
+        return hash((type(self), *self))
+
+    cls.__eq__, cls.__ne__, cls.__hash__ = equal, unequal, digest  # type: ignore[method-assign,assignment]
+    return cls
+
+
+def checked(instance: T) -> T:
+    """Return the record with each field in its declared type, or say which one is wrong.
+
+    Raises
+    ------
+    ValueError
+        A field is not a number, not finite or out of its bounds.
+
+    Examples
+    --------
+    >>> from fastgd.optimizers import Adam
+    >>> checked(Adam(learning_rate=1)).learning_rate
+    1.0
+    """
+    cls = type(instance)
+    declared = typing.get_type_hints(cls)
+    values = {
+        name: _checked_field(cls.__name__, name, getattr(instance, name), declared.get(name, float))
+        for name in cls._fields  # type: ignore[attr-defined]
+    }
+    result = cls(**values)
+    if hasattr(result, "check"):
+        result.check()
+    return result
+
+
+def _checked_field(owner: str, name: str, value: Any, declared: type) -> Any:
+    if declared is bool:
+        if value not in (True, False):
+            raise ValueError(f"{owner}: {name} must be True or False, got {value!r}.")
+        return bool(value)
+    low, with_low, high, with_high = BOUNDS.get(name, (-math.inf, False, math.inf, False))
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    above = number >= low if with_low else number > low
+    below = number <= high if with_high else number < high
+    if not (above and below):
+        interval = f"{'[' if with_low else '('}{low:g}, {high:g}{']' if with_high else ')'}"
+        raise ValueError(f"{owner}: {name} must be a number in {interval}, got {value!r}.")
+    if declared is int:
+        if number != int(number):
+            raise ValueError(f"{owner}: {name} must be a whole number, got {value!r}.")
+        return int(number)
+    return number

@@ -1,0 +1,92 @@
+"""Inverted dropout with a counter-based generator.
+
+Whether an output is dropped is a pure function of (seed, position): the backward pass draws the
+same mask again instead of storing it, the loop vectorises, and the result does not depend on the
+order in which anything is computed.
+
+Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting";
+the mixing function is SplitMix64 (Steele, Lea & Flood 2014).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgd._jit import dispatch_on_class, njit
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
+TO_32_BITS = np.uint64(32)
+
+
+@njit(inline=True)
+def uniform_32_bits(seed, position):  # type: ignore[no-untyped-def]
+    """32 random bits that belong to this seed and position."""
+    bits = seed + GOLDEN * np.uint64(position + 1)
+    bits = (bits ^ (bits >> SHIFTS[0])) * MIX_1
+    bits = (bits ^ (bits >> SHIFTS[1])) * MIX_2
+    return (bits ^ (bits >> SHIFTS[2])) >> TO_32_BITS
+
+
+class Dropout(NamedTuple):
+    """The masks of one fit."""
+
+    seed: int
+
+    def drop(self, a, rate, step, layer):  # type: ignore[no-untyped-def]
+        if rate > 0.0:
+            seed = layer_seed(self.seed, step, layer)
+            threshold = np.uint64(rate * 4294967296.0)
+            scale = a.dtype.type(1.0 / (1.0 - rate))
+            zero = a.dtype.type(0.0)
+            for i in range(a.size):
+                a[i] = zero if uniform_32_bits(seed, i) < threshold else a[i] * scale
+
+    def drop_backward(self, a, delta, rate, step, layer):  # type: ignore[no-untyped-def]
+        if rate > 0.0:
+            seed = layer_seed(self.seed, step, layer)
+            threshold = np.uint64(rate * 4294967296.0)
+            scale = a.dtype.type(1.0 / (1.0 - rate))
+            unscale = a.dtype.type(1.0 - rate)
+            zero = a.dtype.type(0.0)
+            for i in range(a.size):
+                delta[i] = zero if uniform_32_bits(seed, i) < threshold else delta[i] * scale
+                a[i] *= unscale
+
+
+class NoDropout(NamedTuple):
+    """All units stay; costs neither time nor compilation."""
+
+    def drop(self, a, rate, step, layer):  # type: ignore[no-untyped-def]
+        pass
+
+    def drop_backward(self, a, delta, rate, step, layer):  # type: ignore[no-untyped-def]
+        pass
+
+
+@dispatch_on_class
+def drop(dropout, a, rate, step, layer):  # type: ignore[no-untyped-def]
+    """Set a share ``rate`` of the outputs ``a`` to zero and scale up the others."""
+    dropout.drop(a, rate, step, layer)
+
+
+@dispatch_on_class
+def drop_backward(dropout, a, delta, rate, step, layer):  # type: ignore[no-untyped-def]
+    """Send ``delta`` back through ``drop``, and give ``a`` the values from before it.
+
+    (Of the units that were kept: a dropped one has no derivative to be asked for.)
+    """
+    dropout.drop_backward(a, delta, rate, step, layer)
+
+
+@njit
+def layer_seed(seed, step, layer):  # type: ignore[no-untyped-def]
+    """A seed for one layer in one training step."""
+    of_step = np.uint64(seed) + np.uint64(step)
+    high = uniform_32_bits(of_step, 2 * layer)
+    low = uniform_32_bits(of_step, 2 * layer + 1)
+    return (high << TO_32_BITS) | low

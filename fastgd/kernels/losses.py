@@ -1,0 +1,299 @@
+"""Loss functions on raw outputs, each with the link that turns raw outputs into predictions.
+
+A loss is a NamedTuple (its fields are its parameters) with two compiled methods:
+
+- ``value_and_delta(self, z, y, weight, n_rows, k, delta)`` returns the weighted sum of the loss
+  over the rows and writes its derivatives by the raw outputs;
+- ``link(self, z, n_rows, k)`` replaces raw outputs by predictions.
+
+``z`` and ``delta`` are flat, row after row of ``k`` outputs.  Because a loss sees raw outputs it
+can use a form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a
+loss with an output activation.  A loss that is a sum over single outputs needs only
+``pointwise(self, z, y) -> (value, slope)`` and takes ``value_and_delta = sum_pointwise``.
+
+To add one: its class here, one line in ``LOSSES``, its formula in ``tests/naive.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgd._jit import dispatch_on_class, njit
+from fastgd._record import record
+from fastgd.kernels.elementary import exp, log1p, logistic
+
+# float32 constants leave float32 arithmetic in float32, and are promoted by float64.
+ONE = np.float32(1.0)
+TWO = np.float32(2.0)
+HALF = np.float32(0.5)
+
+
+@dispatch_on_class(reduction=True)
+def value_and_delta(loss, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+    """Weighted sum of ``loss`` over ``n_rows`` rows; its derivatives go to ``delta``."""
+    return loss.value_and_delta(z, y, weight, n_rows, k, delta)
+
+
+@dispatch_on_class
+def pointwise(loss, z, y):  # type: ignore[no-untyped-def]
+    """Value and derivative of ``loss`` at one raw output."""
+    return loss.pointwise(z, y)
+
+
+@dispatch_on_class
+def link(loss, z, n_rows, k):  # type: ignore[no-untyped-def]
+    """Replace raw outputs by the predictions that ``loss`` makes of them."""
+    loss.link(z, n_rows, k)
+
+
+def sum_pointwise(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+    total = 0.0
+    if k == 1:
+        for i in range(n_rows):
+            value, slope = pointwise(self, z[i], y[i])
+            delta[i] = weight[i] * slope
+            total += np.float64(weight[i] * value)
+        return total
+    for i in range(n_rows):
+        for p in range(i * k, (i + 1) * k):
+            value, slope = pointwise(self, z[p], y[p])
+            delta[p] = weight[i] * slope
+            total += np.float64(weight[i] * value)
+    return total
+
+
+def identity_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+    pass
+
+
+def logistic_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+    for p in range(n_rows * k):
+        z[p] = logistic(z[p])
+
+
+def exponential_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+    for p in range(n_rows * k):
+        z[p] = exp(z[p])
+
+
+def softmax_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+    exp_shifted(z, n_rows, k, z)
+    for i in range(n_rows):
+        total = z.dtype.type(0.0)
+        for p in range(i * k, (i + 1) * k):
+            total += z[p]
+        for p in range(i * k, (i + 1) * k):
+            z[p] /= total
+
+
+@njit
+def exp_shifted(z, n_rows, k, out):  # type: ignore[no-untyped-def]
+    """``exp(z - max of its row)``: the largest term is 1, so no sum overflows."""
+    for i in range(n_rows):
+        highest = z[i * k]
+        for p in range(i * k + 1, (i + 1) * k):
+            highest = max(highest, z[p])
+        for p in range(i * k, (i + 1) * k):
+            out[p] = z[p] - highest
+    # One flat loop, so that short rows are vectorised too.
+    for p in range(n_rows * k):
+        out[p] = exp(out[p])
+
+
+@record
+class SquaredError(NamedTuple):
+    """½ (z − y)², summed over outputs; identity link."""
+
+    out_activation = "identity"
+    link = identity_link
+    value_and_delta = sum_pointwise
+
+    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+        r = z - y
+        return HALF * r * r, r
+
+
+@record
+class AbsoluteError(NamedTuple):
+    """|z − y|; identity link.  The derivative at the kink is 0."""
+
+    out_activation = "identity"
+    link = identity_link
+    value_and_delta = sum_pointwise
+
+    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+        r = z - y
+        # r - r keeps the dtype and lets a NaN through.
+        return abs(r), ONE if r > 0 else (-ONE if r < 0 else r - r)
+
+
+@record
+class Huber(NamedTuple):
+    """½ r² for |r| ≤ δ, else δ(|r| − ½δ), with r = z − y (Huber 1964); identity link."""
+
+    delta: float = 1.0
+    out_activation = "identity"
+    link = identity_link
+    value_and_delta = sum_pointwise
+
+    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+        r = z - y
+        size = abs(r)
+        if size > self.delta:
+            return self.delta * (size - 0.5 * self.delta), math.copysign(self.delta, r)
+        return 0.5 * r * r, 1.0 * r
+
+
+@record
+class Quantile(NamedTuple):
+    """Pinball loss max(q (y − z), (q − 1)(y − z)) (Koenker & Bassett 1978); identity link."""
+
+    quantile: float = 0.5
+    out_activation = "identity"
+    link = identity_link
+    value_and_delta = sum_pointwise
+
+    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+        r = y - z
+        slope = -self.quantile if r > 0 else (1.0 - self.quantile if r < 0 else r - r)
+        return -slope * r, slope
+
+
+@record
+class Poisson(NamedTuple):
+    """Half the Poisson deviance, eᶻ − y z + y log y − y; exponential link."""
+
+    out_activation = "exp"
+    link = exponential_link
+    value_and_delta = sum_pointwise
+
+    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+        mean = exp(z)
+        own = y * np.log(y) - y if y > 0 else y
+        return mean - y * z + own, mean - y
+
+
+@record
+class BinaryLogLoss(NamedTuple):
+    """log(1 + eᶻ) − y z for y in {0, 1}, per output; logistic link."""
+
+    out_activation = "logistic"
+    link = logistic_link
+    value_and_delta = sum_pointwise
+
+    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+        # max(z, 0) − y z is exactly 0 for a confident right answer: nothing cancels.
+        positive = z if z > 0 else z - z
+        return (positive - y * z) + log1p(exp(-abs(z))), logistic(z) - y
+
+
+@record
+class CategoricalLogLoss(NamedTuple):
+    """−log softmax(z)_y for an integer class y; softmax link."""
+
+    out_activation = "softmax"
+    link = softmax_link
+
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+        exp_shifted(z, n_rows, k, delta)
+        total = 0.0
+        for i in range(n_rows):
+            mass = z.dtype.type(0.0)
+            highest = z[i * k]
+            for p in range(i * k, (i + 1) * k):
+                mass += delta[p]
+                highest = max(highest, z[p])
+            own = i * k + y[i]
+            total += np.float64(weight[i] * (np.log(mass) + (highest - z[own])))
+            scale = weight[i] / mass
+            for p in range(i * k, (i + 1) * k):
+                delta[p] *= scale
+            delta[own] -= weight[i]
+        return total
+
+
+@record
+class KLDivergence(NamedTuple):
+    """Σ y log(y / softmax(z)) for rows y of probabilities; softmax link."""
+
+    out_activation = "softmax"
+    link = softmax_link
+
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+        exp_shifted(z, n_rows, k, delta)
+        total = 0.0
+        for i in range(n_rows):
+            mass = z.dtype.type(0.0)
+            highest = z[i * k]
+            for p in range(i * k, (i + 1) * k):
+                mass += delta[p]
+                highest = max(highest, z[p])
+            log_mass = np.log(mass)
+            sum_y = z.dtype.type(0.0)
+            value = 0.0
+            for p in range(i * k, (i + 1) * k):
+                if y[p] > 0:
+                    value += y[p] * (np.log(y[p]) + (highest - z[p]) + log_mass)
+                sum_y += y[p]
+            total += np.float64(weight[i]) * value
+            for p in range(i * k, (i + 1) * k):
+                delta[p] = weight[i] * (sum_y * delta[p] / mass - y[p])
+        return total
+
+
+@record
+class Hinge(NamedTuple):
+    """max(0, 1 − s z) with s = 2 y − 1 for y in {0, 1}, per output; identity link."""
+
+    out_activation = "identity"
+    link = identity_link
+    value_and_delta = sum_pointwise
+
+    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+        sign = TWO * y - ONE
+        margin = ONE - sign * z
+        return (margin, -sign) if not margin <= 0 else (margin - margin, sign - sign)
+
+
+@record
+class CategoricalHinge(NamedTuple):
+    """max(0, 1 + max_{j≠y} z_j − z_y) (Crammer & Singer 2001); identity link."""
+
+    out_activation = "identity"
+    link = identity_link
+
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+        total = 0.0
+        for i in range(n_rows):
+            own = i * k + y[i]
+            rival = -1
+            for p in range(i * k, (i + 1) * k):
+                delta[p] = 0
+                if p != own and (rival < 0 or not z[p] <= z[rival]):
+                    rival = p
+            margin = ONE + z[rival] - z[own]
+            if not margin <= 0:
+                total += np.float64(weight[i] * margin)
+                delta[rival] = weight[i]
+                delta[own] = -weight[i]
+        return total
+
+
+LOSSES = {
+    "squared_error": SquaredError,
+    "absolute_error": AbsoluteError,
+    "huber": Huber,
+    "quantile": Quantile,
+    "poisson": Poisson,
+    "binary_log_loss": BinaryLogLoss,
+    "categorical_log_loss": CategoricalLogLoss,
+    "hinge": Hinge,
+    "categorical_hinge": CategoricalHinge,
+    "kl_divergence": KLDivergence,
+}
+
+# These read y as one class number a row; all others as k numbers a row.
+READS_CLASS_NUMBERS = frozenset({CategoricalLogLoss, CategoricalHinge})

@@ -1,0 +1,189 @@
+"""Forward pass, backpropagation, and the objective of a dense network.
+
+The objective is the weighted mean over samples of the loss summed over outputs, plus
+``alpha / 2 · ‖weights‖² / Σ sample_weight``; biases are not penalised.
+
+Shape letters: N samples, B rows of a batch, D features, K outputs, n parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgd._jit import njit
+from fastgd.kernels.activations import activate, activate_backward
+from fastgd.kernels.dropout import NoDropout, drop, drop_backward
+from fastgd.kernels.linalg import CSR, Dense, accumulate, affine, fill_rows, gemm
+from fastgd.kernels.losses import link, value_and_delta
+
+
+class Data(NamedTuple):
+    """Samples as the kernels take them."""
+
+    X: Dense | CSR
+    y: NDArray[Any]  # (N, K) of X's dtype, or (N, 1) class numbers
+    weight: NDArray[Any]  # (N,), or (0,) where all samples weigh the same
+
+
+@njit
+def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):  # type: ignore[no-untyped-def]
+    """Raw outputs of the network for ``n_rows`` samples; returns where they lie in ``work.units``.
+
+    ``rows`` is the number of rows that the workspace was made for.  ``step`` decides the
+    dropout masks.
+    """
+    units = work.units
+    start = 0
+    for l in range(layers.size):  # noqa: E741
+        layer = layers[l]
+        below = start
+        start = layer.outputs * rows
+        n = n_rows * layer.n_out
+        if l == 0:
+            affine(X, order, first, n_rows, w, layer, work.x, units, start)
+        else:
+            fill_rows(w, layer.biases, n_rows, layer.n_out, units, start)
+            gemm(
+                False, False, n_rows, layer.n_out, layer.n_in, 1.0, units, below, layer.n_in,
+                w, layer.weights, layer.n_out, 1.0, units, start, layer.n_out,
+            )  # fmt: skip
+        if layer.raw >= 0:
+            raw = layer.raw * rows
+            for p in range(n):
+                units[raw + p] = units[start + p]
+        activate(layer.activation, units[start : start + n])
+        drop(dropout, units[start : start + n], layer.dropout, step, l)
+    return start
+
+
+@njit
+def backward(layers, w, X, order, first, n_rows, rows, work, scale, keep, grad, dropout, step):  # type: ignore[no-untyped-def]
+    """``grad = scale · gradient + keep · grad``, from the ``work.delta`` of the raw outputs."""
+    units = work.units
+    delta = work.delta
+    delta_below = work.delta_below
+    for l in range(layers.size - 1, -1, -1):  # noqa: E741
+        layer = layers[l]
+        h = layer.n_out
+        sum_rows(delta, n_rows, h, scale, keep, grad, layer.biases)
+        if l == 0:
+            accumulate(X, order, first, n_rows, scale, keep, delta, work.x, grad, layer)
+            break
+        below = layers[l - 1]
+        start = below.outputs * rows
+        n = n_rows * layer.n_in
+        gemm(
+            True, False, layer.n_in, h, n_rows, scale, units, start, layer.n_in,
+            delta, 0, h, keep, grad, layer.weights, h,
+        )  # fmt: skip
+        gemm(
+            False, True, n_rows, layer.n_in, h, 1.0, delta, 0, h,
+            w, layer.weights, h, 0.0, delta_below, 0, layer.n_in,
+        )  # fmt: skip
+        a = units[start : start + n]
+        drop_backward(dropout, a, delta_below[:n], below.dropout, step, l - 1)
+        raw = start if below.raw < 0 else below.raw * rows
+        activate_backward(below.activation, a, units[raw : raw + n], delta_below[:n])
+        delta, delta_below = delta_below, delta
+
+
+@njit
+def sum_rows(delta, n_rows, h, scale, keep, grad, biases):  # type: ignore[no-untyped-def]
+    """Gradient by the biases: column sums of ``delta``."""
+    factor = grad.dtype.type(scale)
+    if keep == 0.0:
+        for j in range(h):
+            grad[biases + j] = 0
+    for i in range(n_rows):
+        for j in range(h):
+            grad[biases + j] += factor * delta[i * h + j]
+
+
+@njit
+def load_targets(data, order, first, n_rows, work):  # type: ignore[no-untyped-def]
+    """Copy targets and weights of a batch together; return the sum of the weights."""
+    k = data.y.shape[1]
+    for i in range(n_rows):
+        row = order[first + i] if order.size > 0 else first + i
+        for j in range(k):
+            work.y[i * k + j] = data.y[row, j]
+    if data.weight.size == 0:
+        return np.float64(n_rows)
+    total = 0.0
+    for i in range(n_rows):
+        row = order[first + i] if order.size > 0 else first + i
+        work.weight[i] = data.weight[row]
+        total += np.float64(work.weight[i])
+    return total
+
+
+@njit(reduction=True)
+def sum_of_squares(x):  # type: ignore[no-untyped-def]
+    """Σ x², in the precision of ``x`` within blocks and in float64 over them."""
+    total = 0.0
+    for start in range(0, x.size, 4096):
+        part = x.dtype.type(0.0)
+        for i in range(start, min(start + 4096, x.size)):
+            part += x[i] * x[i]
+        total += np.float64(part)
+    return total
+
+
+@njit
+def penalise(layers, w, alpha, total_weight, grad):  # type: ignore[no-untyped-def]
+    """Add the derivative of the L2 penalty to ``grad``, unless empty; return the penalty."""
+    if alpha == 0.0:
+        return 0.0
+    n_weights = layers[0].biases
+    if grad.size > 0:
+        strength = grad.dtype.type(alpha / total_weight)
+        for i in range(n_weights):
+            grad[i] += strength * w[i]
+    return 0.5 * alpha * sum_of_squares(w[:n_weights]) / total_weight
+
+
+@njit(entry=True)
+def predict_blocks(layers, w, X, n_samples, rows, loss, work, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (N, K) with the predictions for all samples, ``rows`` at a time."""
+    k = layers[layers.size - 1].n_out
+    order = np.empty(0, np.int64)
+    for first in range(0, n_samples, rows):
+        n_rows = min(rows, n_samples - first)
+        start = forward(layers, w, X, order, first, n_rows, rows, work, NoDropout(), 0)
+        z = work.units[start : start + n_rows * k]
+        link(loss, z, n_rows, k)
+        for i in range(n_rows):
+            for j in range(k):
+                out[first + i, j] = z[i * k + j]
+
+
+@njit(entry=True)
+def objective(layers, w, data, n_samples, rows, alpha, loss, work, grad):  # type: ignore[no-untyped-def]
+    """Value of the objective as (data term, penalty); its gradient goes to ``grad``.
+
+    An empty ``grad`` asks for the value alone.  Memory is bounded by blocks of ``rows`` samples.
+    """
+    k = layers[layers.size - 1].n_out
+    order = np.empty(0, np.int64)
+    total_weight = np.float64(n_samples)
+    if data.weight.size > 0:
+        total_weight = 0.0
+        for i in range(n_samples):
+            total_weight += np.float64(data.weight[i])
+    value = 0.0
+    for first in range(0, n_samples, rows):
+        n_rows = min(rows, n_samples - first)
+        load_targets(data, order, first, n_rows, work)
+        start = forward(layers, w, data.X, order, first, n_rows, rows, work, NoDropout(), 0)
+        z = work.units[start : start + n_rows * k]
+        value += value_and_delta(loss, z, work.y, work.weight, n_rows, k, work.delta)
+        if grad.size > 0:
+            keep = 0.0 if first == 0 else 1.0
+            backward(
+                layers, w, data.X, order, first, n_rows, rows, work,
+                1.0 / total_weight, keep, grad, NoDropout(), 0,
+            )  # fmt: skip
+    return value / total_weight, penalise(layers, w, alpha, total_weight, grad)

@@ -1,0 +1,55 @@
+"""Adagrad: Duchi, Hazan & Singer 2011, "Adaptive subgradient methods"."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgd._record import record
+
+
+@record
+class Adagrad(NamedTuple):
+    """Learning rates that shrink with the sum of squared gradients.
+
+    With g = gradient + weight_decay · w::
+
+        s ← s + g²
+        w ← w − learning_rate / (1 + (t − 1) · learning_rate_decay) · g / (√s + epsilon)
+
+    PyTorch's form, epsilon outside of the root; Keras and optax have √(s + ε) and s₀ = 0.1.
+
+    Parameters
+    ----------
+    learning_rate : float, default=1e-2
+    learning_rate_decay : float, default=0
+    weight_decay : float, default=0
+        Coupled: added to the gradient.
+    initial_accumulator : float, default=0
+        Value of s before the first step.
+    epsilon : float, default=1e-10
+    """
+
+    learning_rate: float = 1e-2
+    learning_rate_decay: float = 0.0
+    weight_decay: float = 0.0
+    initial_accumulator: float = 0.0
+    epsilon: float = 1e-10
+
+    state = ("sum_of_squares",)
+
+    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+        real = w.dtype.type
+        total = state[0]
+        decay = real(self.weight_decay)
+        epsilon = real(self.epsilon)
+        rate = real(learning_rate / (1.0 + (t - 1) * self.learning_rate_decay))
+        if t == 1:
+            start = real(self.initial_accumulator)
+            for i in range(w.size):
+                total[i] = start
+        for i in range(w.size):
+            d = g[i] + decay * w[i]
+            total[i] += d * d
+            w[i] -= rate * d / (np.sqrt(total[i]) + epsilon)

@@ -1,0 +1,95 @@
+"""Adam: Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1; AMSGrad: Reddi, Kale & Kumar 2018."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgd._jit import njit
+from fastgd._record import record
+
+
+@record
+class Adam(NamedTuple):
+    """Gradient average over the root of the squared-gradient average, both bias-corrected.
+
+    With g = gradient + weight_decay · w::
+
+        m ← beta_1 · m + (1 − beta_1) · g
+        v ← beta_2 · v + (1 − beta_2) · g²          (amsgrad: the largest v so far is used)
+        w ← w − learning_rate · m / (1 − beta_1ᵗ) / (√(v / (1 − beta_2ᵗ)) + epsilon)
+
+    Parameters
+    ----------
+    learning_rate : float, default=1e-3
+    beta_1, beta_2 : float, default=0.9 and 0.999
+    epsilon : float, default=1e-8
+        Added to the bias-corrected root, as in algorithm 1 and in PyTorch.
+    weight_decay : float, default=0
+        Coupled: added to the gradient.  See AdamW for the decoupled form.
+    amsgrad : bool, default=False
+    epsilon_hat : bool, default=False
+        The variant at the end of the paper's section 2, used by scikit-learn and Keras: epsilon
+        is added to √v before the bias correction.
+
+    Examples
+    --------
+    >>> from fastgd.optimizers import Adam
+    >>> Adam(learning_rate=0.01) == Adam(learning_rate=0.01)
+    True
+    """
+
+    learning_rate: float = 1e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+    epsilon_hat: bool = False
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return adam_state(self.amsgrad)
+
+    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+        adam_step(
+            w, g, state, t, learning_rate, self.beta_1, self.beta_2, self.epsilon,
+            self.weight_decay, 0.0, self.amsgrad, self.epsilon_hat,
+        )  # fmt: skip
+
+
+def adam_state(amsgrad: bool) -> tuple[str, ...]:
+    """Names of Adam's state arrays."""
+    averages = ("average", "square_average")
+    return (*averages, "largest_square_average") if amsgrad else averages
+
+
+@njit
+def adam_step(w, g, state, t, learning_rate, beta_1, beta_2, epsilon, coupled, decoupled, amsgrad, epsilon_hat):  # type: ignore[no-untyped-def]  # noqa: E501
+    """Adam's update; ``coupled`` and ``decoupled`` are the two kinds of weight decay."""
+    real = w.dtype.type
+    m, v = state[0], state[1]
+    root = math.sqrt(1.0 - beta_2**t)
+    # Multiplying numerator and denominator by the root leaves one division an element.
+    rate = real(learning_rate * root / (1.0 - beta_1**t))
+    epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
+    keep = real(1.0 - learning_rate * decoupled)
+    decay = real(coupled)
+    b1, rest_1 = real(beta_1), real(1.0 - beta_1)
+    b2, rest_2 = real(beta_2), real(1.0 - beta_2)
+    if amsgrad:
+        largest = state[2]
+        for i in range(w.size):
+            d = g[i] + decay * w[i]
+            m[i] = b1 * m[i] + rest_1 * d
+            v[i] = b2 * v[i] + rest_2 * d * d
+            largest[i] = v[i] if v[i] > largest[i] else largest[i]
+            w[i] = keep * w[i] - rate * m[i] / (np.sqrt(largest[i]) + epsilon_t)
+    else:
+        for i in range(w.size):
+            d = g[i] + decay * w[i]
+            m[i] = b1 * m[i] + rest_1 * d
+            v[i] = b2 * v[i] + rest_2 * d * d
+            w[i] = keep * w[i] - rate * m[i] / (np.sqrt(v[i]) + epsilon_t)

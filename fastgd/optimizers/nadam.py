@@ -1,0 +1,68 @@
+"""NAdam: Dozat 2016, "Incorporating Nesterov momentum into Adam", algorithm 2."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgd._record import record
+
+
+@record
+class NAdam(NamedTuple):
+    """Adam with Nesterov's momentum and a warm-up of beta_1.
+
+    With g = gradient + weight_decay · w::
+
+        μₜ = beta_1 · (1 − ½ · 0.96^(t · momentum_decay)),  Πₜ = μ₁ … μₜ
+        m, v as in Adam
+        w ← w − learning_rate · ((1 − μₜ) g / (1 − Πₜ) + μₜ₊₁ m / (1 − Πₜ₊₁)) / (√v̂ + epsilon)
+
+    PyTorch's form; Keras has 0.96ᵗ and optax no warm-up.
+
+    Parameters
+    ----------
+    learning_rate : float, default=2e-3
+    beta_1, beta_2 : float, default=0.9 and 0.999
+    epsilon : float, default=1e-8
+    weight_decay : float, default=0
+        Coupled: added to the gradient.
+    momentum_decay : float, default=4e-3
+    decoupled_weight_decay : bool, default=False
+        Decay the parameters as AdamW does instead.
+    """
+
+    learning_rate: float = 2e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+
+    state = ("average", "square_average")
+    scalars = ("momentum_product",)
+
+    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+        real = w.dtype.type
+        m, v = state[0], state[1]
+        now = self.beta_1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay))
+        then = self.beta_1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * self.momentum_decay))
+        product = now if t == 1 else scalars[0] * now
+        scalars[0] = product
+        root = math.sqrt(1.0 - self.beta_2**t)
+        rate_g = real(learning_rate * root * (1.0 - now) / (1.0 - product))
+        rate_m = real(learning_rate * root * then / (1.0 - product * then))
+        epsilon = real(self.epsilon * root)
+        decay = real(0.0 if self.decoupled_weight_decay else self.weight_decay)
+        lost = learning_rate * self.weight_decay if self.decoupled_weight_decay else 0.0
+        keep = real(1.0 - lost)
+        b1, rest_1 = real(self.beta_1), real(1.0 - self.beta_1)
+        b2, rest_2 = real(self.beta_2), real(1.0 - self.beta_2)
+        for i in range(w.size):
+            d = g[i] + decay * w[i]
+            m[i] = b1 * m[i] + rest_1 * d
+            v[i] = b2 * v[i] + rest_2 * d * d
+            w[i] = keep * w[i] - (rate_g * d + rate_m * m[i]) / (np.sqrt(v[i]) + epsilon)

@@ -1,0 +1,73 @@
+"""RAdam: Liu et al. 2020, "On the variance of the adaptive learning rate" (arXiv 1908.03265), alg. 2."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgd._record import record
+
+
+@record
+class RAdam(NamedTuple):
+    """Adam that waits for its second moment: momentum alone while the variance is unknown.
+
+    With g = gradient + weight_decay · w, m and v as in Adam::
+
+        ρ∞ = 2 / (1 − beta_2) − 1,  ρₜ = ρ∞ − 2 t beta_2ᵗ / (1 − beta_2ᵗ)
+        ρₜ > 5:  w ← w − learning_rate · m̂ · r · √(1 − beta_2ᵗ) / (√v + epsilon)
+                 with r² = (ρₜ − 4)(ρₜ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρₜ)
+        else:    w ← w − learning_rate · m̂
+
+    PyTorch's form; optax has ρₜ ≥ 5.
+
+    Parameters
+    ----------
+    learning_rate : float, default=1e-3
+    beta_1, beta_2 : float, default=0.9 and 0.999
+    epsilon : float, default=1e-8
+    weight_decay : float, default=0
+        Coupled: added to the gradient.
+    decoupled_weight_decay : bool, default=False
+        Decay the parameters as AdamW does instead.
+    """
+
+    learning_rate: float = 1e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+
+    state = ("average", "square_average")
+
+    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+        real = w.dtype.type
+        m, v = state[0], state[1]
+        rate = learning_rate / (1.0 - self.beta_1**t)
+        left = 1.0 - self.beta_2**t
+        longest = 2.0 / (1.0 - self.beta_2) - 1.0
+        length = longest - 2.0 * t * self.beta_2**t / left
+        rectified = length > 5.0
+        if rectified:
+            rate *= math.sqrt(
+                left
+                * (length - 4.0) * (length - 2.0) * longest
+                / ((longest - 4.0) * (longest - 2.0) * length)
+            )  # fmt: skip
+        rate = real(rate)
+        epsilon = real(self.epsilon)
+        decay = real(0.0 if self.decoupled_weight_decay else self.weight_decay)
+        lost = learning_rate * self.weight_decay if self.decoupled_weight_decay else 0.0
+        keep = real(1.0 - lost)
+        b1, rest_1 = real(self.beta_1), real(1.0 - self.beta_1)
+        b2, rest_2 = real(self.beta_2), real(1.0 - self.beta_2)
+        one = real(1.0)
+        for i in range(w.size):
+            d = g[i] + decay * w[i]
+            m[i] = b1 * m[i] + rest_1 * d
+            v[i] = b2 * v[i] + rest_2 * d * d
+            scale = np.sqrt(v[i]) + epsilon if rectified else one
+            w[i] = keep * w[i] - rate * m[i] / scale
