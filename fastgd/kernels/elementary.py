@@ -2,7 +2,7 @@
 
 A loop that calls ``math.exp`` calls the C library once per element.  The functions here are
 straight-line arithmetic, with selects in place of branches, and are inlined into the loop that
-calls them, so that the compiler makes packed instructions of it: ten times as fast.  Use them in
+calls them, so that the compiler makes packed instructions of it, many times as fast.  Use them in
 kernels as ``exp(x)``; the precision follows the argument, float32 or float64.
 
 The methods are the classical ones (Cody & Waite 1980, "Software Manual for the Elementary
@@ -197,7 +197,7 @@ def _implementations(real: Any, bits: Any, c: Coefficients) -> dict[str, Functio
     # Up to here expm1(x) is x to the last bit.
     tiny = real(info.eps / 32)
 
-    mantissa = bits(info.nmant)
+    mantissa_bits = bits(info.nmant)
     unit = bits(1)
     exponent_mask = bits((2 * bias + 1) << info.nmant)
     # Keeps half of a mantissa, so that the square of what is left is exact.
@@ -226,13 +226,13 @@ def _implementations(real: Any, bits: Any, c: Coefficients) -> dict[str, Functio
         rounded = x * log2_e + rounder_two
         k = rounded - rounder_two
         r = (x - k * ln2_high) - k * ln2_low + low
-        mantissa_part = one + (r + r * r * _polynomial(r, exp_terms))
+        y = one + (r + r * r * _polynomial(r, exp_terms))
         # Two powers of two of half the exponent each: that of the whole may be beyond the range
         # where the result is not, or is a denormal number.
         n = _recast(rounded)
         first = bits(n >> unit)
         second = bits(n - first)
-        return mantissa_part * _recast(bits(first << mantissa)) * _recast(bits(second << mantissa))
+        return y * _recast(bits(first << mantissa_bits)) * _recast(bits(second << mantissa_bits))
 
     @njit(inline=True)
     def expm1_parts(x: Number, rounder: Number) -> tuple[Number, Number]:
@@ -240,7 +240,7 @@ def _implementations(real: Any, bits: Any, c: Coefficients) -> dict[str, Functio
         rounded = x * log2_e + rounder
         k = rounded - rounder
         r = (x - k * ln2_high) - k * ln2_low
-        power = _recast(bits(_recast(rounded) << mantissa))
+        power = _recast(bits(_recast(rounded) << mantissa_bits))
         return r + r * r * _polynomial(r, exp_terms), power
 
     @njit(inline=True)
@@ -269,7 +269,7 @@ def _implementations(real: Any, bits: Any, c: Coefficients) -> dict[str, Functio
         # 1 + x = 2**k (1 + f).  The sum is rounded, but only k is taken from it; f, from x, is
         # exact or nearly so.  The factor 4 keeps the power of two from underflow.
         n = bits(_recast(one + x) + to_root_half)
-        k = _recast(bits(bits(n >> mantissa) | whole_bits)) - whole_and_bias
+        k = _recast(bits(bits(n >> mantissa_bits) | whole_bits)) - whole_and_bias
         four_power = _recast(bits(four_over - bits(n & exponent_mask)))
         f = quarter * (x * four_power + (four_power - four))
         y = k * ln2_high + log1p_reduced(f, k * ln2_low)

@@ -10,6 +10,8 @@ A loss is a NamedTuple (its fields are its parameters) with two compiled methods
 can use a form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a
 loss with an output activation.  A loss that is a sum over single outputs needs only
 ``pointwise(self, z, y) -> (value, slope)`` and takes ``value_and_delta = sum_pointwise``.
+Where the class attribute ``class_numbers`` is true, y holds one class number a row, else ``k``
+numbers a row.
 
 To add one: its class here, one line in ``LOSSES``, its formula in ``tests/naive.py``.
 """
@@ -105,9 +107,10 @@ def exp_shifted(z, n_rows, k, out):  # type: ignore[no-untyped-def]
 
 @record
 class SquaredError(NamedTuple):
-    """½ (z − y)², summed over outputs; identity link."""
+    """½ (z − y)²; identity link."""
 
     out_activation = "identity"
+    reports_mean_of_outputs = True  # scikit-learn reports this loss so, and only this one
     link = identity_link
     value_and_delta = sum_pointwise
 
@@ -194,6 +197,7 @@ class BinaryLogLoss(NamedTuple):
 class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""
 
+    class_numbers = True  # y is one class number a row
     out_activation = "softmax"
     link = softmax_link
 
@@ -262,6 +266,7 @@ class Hinge(NamedTuple):
 class CategoricalHinge(NamedTuple):
     """max(0, 1 + max_{j≠y} z_j − z_y) (Crammer & Singer 2001); identity link."""
 
+    class_numbers = True  # y is one class number a row
     out_activation = "identity"
     link = identity_link
 
@@ -294,6 +299,3 @@ LOSSES = {
     "categorical_hinge": CategoricalHinge,
     "kl_divergence": KLDivergence,
 }
-
-# These read y as one class number a row; all others as k numbers a row.
-READS_CLASS_NUMBERS = frozenset({CategoricalLogLoss, CategoricalHinge})

@@ -1,0 +1,325 @@
+"""The classifier: labels in, labels out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import compute_class_weight, compute_sample_weight
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    type_of_target,
+    unique_labels,
+)
+from sklearn.utils.validation import validate_data
+
+from fastgd._record import checked
+from fastgd.kernels.losses import (
+    BinaryLogLoss,
+    CategoricalHinge,
+    CategoricalLogLoss,
+    Hinge,
+    KLDivergence,
+)
+from fastgd.neural_network._base import BaseMLP, set_parameters
+from fastgd.neural_network._parameters import ATTRIBUTES, EXTENSIONS, PARAMETERS
+
+# (one output a class, one output a label)
+CLASSIFICATION_LOSSES = {
+    "log_loss": (CategoricalLogLoss, BinaryLogLoss),
+    "hinge": (CategoricalHinge, Hinge),
+    "kl_divergence": (KLDivergence, KLDivergence),
+}
+SUM_TOLERANCE = 1e-3
+
+
+def _gives_probabilities(estimator: Any) -> bool:
+    if estimator._loss_class(False).out_activation == "identity":
+        raise AttributeError(
+            f"probabilities are not available with loss={estimator.loss!r}, whose outputs are"
+            " margins."
+        )
+    return True
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    __doc__ = f"""Multi-layer perceptron classifier on compiled kernels.
+
+    A drop-in replacement of :class:`sklearn.neural_network.MLPClassifier`: with the same
+    parameters and ``random_state`` it trains the same model.  The parameters after ``max_fun``
+    are additions.
+
+    Parameters
+    ----------{PARAMETERS}
+    loss : {{'log_loss', 'hinge', 'kl_divergence'}} or loss object, default='log_loss'
+        'log_loss' is cross-entropy: binary, categorical, or per label.  'hinge' is the hinge
+        loss, of Crammer and Singer for several classes; it has no probabilities.
+        'kl_divergence' takes as ``y`` a matrix (n_samples, n_classes) of probabilities.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes, multiplied with ``sample_weight``; 'balanced': inversely
+        proportional to their frequency.{EXTENSIONS}
+
+    Attributes
+    ----------
+    classes_ : ndarray or list of ndarray of shape (n_classes,)
+        Class labels.{ATTRIBUTES}
+
+    See Also
+    --------
+    MLPRegressor : The same for numbers.
+
+    Examples
+    --------
+    >>> from fastgd import MLPClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = MLPClassifier((16,), solver="lbfgs", random_state=0).fit(X, y)
+    >>> clf.predict(X[:3])
+    array([0, 0, 0])
+    >>> clf.score(X, y) > 0.97
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions(set(CLASSIFICATION_LOSSES)), HasMethods("value_and_delta")],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        loss: Any = "log_loss",
+        class_weight: Any = None,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        max_norm: float | None = None,
+        schedule: Any = None,
+        n_init: int = 1,
+        init: Any = "glorot",
+    ) -> None:
+        set_parameters(self, locals())
+
+    # Targets.
+
+    def _check_targets(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        if isinstance(self.loss, str) and self.loss == "kl_divergence" and np.ndim(y) == 2:
+            return self._check_probabilities(X, y, reset)
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr"], multi_output=True,
+            dtype=(np.float64, np.float32), order="C", reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            from sklearn.utils import column_or_1d
+
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+            return X, y
+        classes = unique_labels(y)
+        if self.warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the"
+                    f" previous call to fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`."
+                f" `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+        return X, y
+
+    def _check_probabilities(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True,
+            dtype=(np.float64, np.float32), order="C", reset=reset,
+        )  # fmt: skip
+        sums = y.sum(axis=1)
+        if y.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
+            raise ValueError(
+                "With loss='kl_divergence' each row of y must be probabilities that sum to 1, got"
+                f" values from {y.min()} to {y.max()} and sums from {sums.min()} to {sums.max()}."
+            )
+        self.classes_ = np.arange(y.shape[1])
+        self._label_binarizer = LabelBinarizer().fit(self.classes_)
+        return X, y
+
+    @property
+    def _one_output_a_class(self) -> bool:
+        return bool(self._label_binarizer.y_type_ == "multiclass")
+
+    def _loss_class(self, one_output_a_class: bool) -> Any:
+        if isinstance(self.loss, str):
+            return CLASSIFICATION_LOSSES[self.loss][0 if one_output_a_class else 1]
+        return type(self.loss)
+
+    def _fitted_loss(self) -> Any:
+        loss = self.loss
+        if isinstance(loss, str):
+            loss = self._loss_class(self._one_output_a_class)()
+        return checked(loss)
+
+    def _encode(self, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any], Any, int]:
+        loss = self._fitted_loss()
+        if isinstance(loss, KLDivergence):
+            if y.ndim == 1:
+                y = np.eye(len(self.classes_))[np.searchsorted(self.classes_, y)]
+            return y.astype(dtype), loss, len(self.classes_)
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            labels = self._label_binarizer.transform(y)
+            labels = labels.toarray() if scipy.sparse.issparse(labels) else labels
+            return labels.astype(dtype), loss, labels.shape[1]
+        codes = np.searchsorted(self.classes_, y)[:, np.newaxis]
+        if not self._one_output_a_class:
+            return codes.astype(dtype), loss, 1
+        if getattr(loss, "class_numbers", False):
+            return codes.astype(np.int64), loss, len(self.classes_)
+        return np.eye(len(self.classes_), dtype=dtype)[codes.ravel()], loss, len(self.classes_)
+
+    def _weigh_classes(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which does not see all"
+                " samples. Pass the weights that compute_class_weight('balanced', ...) gives for"
+                " all of them as a dict."
+            )
+        if isinstance(self.class_weight, dict) and np.ndim(y) == 1:
+            compute_class_weight(self.class_weight, classes=self.classes_, y=y)  # unknown labels
+        weights = compute_sample_weight(self.class_weight, y)
+        return weights if sample_weight is None else weights * sample_weight
+
+    # Prediction.
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The predicted labels.
+        """
+        return self._labels(self._outputs(X))
+
+    def _labels(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        if self._one_output_a_class:
+            return self.classes_[outputs.argmax(axis=1)]
+        threshold = 0.0 if self.out_activation_ == "identity" else 0.5
+        if outputs.shape[1] == 1:
+            outputs = outputs.ravel()
+        return self._label_binarizer.inverse_transform(outputs, threshold)
+
+    def _score_outputs(
+        self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any
+    ) -> float:
+        if np.ndim(y) == 2 and isinstance(self._fitted_loss(), KLDivergence):
+            y = self.classes_[y.argmax(axis=1)]
+        return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
+
+    @available_if(_gives_probabilities)
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probability estimates.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        y_prob : ndarray of shape (n_samples, n_classes)
+            The probability of each class, in the order of ``classes_``.
+        """
+        outputs = self._outputs(X)
+        if outputs.shape[1] == 1:
+            return np.hstack([1 - outputs, outputs])
+        return outputs
+
+    @available_if(_gives_probabilities)
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
+        """Logarithms of the probability estimates.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        log_y_prob : ndarray of shape (n_samples, n_classes)
+            ``log(predict_proba(X))``.
+        """
+        y_prob = self.predict_proba(X)
+        return np.log(y_prob, out=y_prob)
+
+    @available_if(lambda estimator: estimator._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
+    ) -> MLPClassifier:
+        """Train one epoch on the given samples, with the optimizer as the last call left it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will occur in any call; needed in the first one.
+
+        Returns
+        -------
+        self : object
+            The trained estimator.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+        return self._fit(X, y, sample_weight, None, None, incremental=True)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

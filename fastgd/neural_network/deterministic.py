@@ -1,0 +1,115 @@
+"""Training by a solver that sees the whole objective, with the estimator's curves and callbacks."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from fastgd.neural_network.fit_tasks import FitTasks
+from fastgd.neural_network.problem import Problem
+from fastgd.neural_network.validation import HeldOut
+from fastgd.solvers import SOLVERS, Objective
+
+
+def train_by_solver(
+    estimator: Any,
+    problem: Problem,
+    w: NDArray[Any],
+    held_out: HeldOut | None,
+    tasks: FitTasks,
+) -> None:
+    """Minimise the objective from ``w``, write the result into ``w``, keep the curves."""
+    objective = problem.objective()
+    recorder = _Recorder(estimator, problem, objective, w, held_out, tasks)
+    estimator.n_iter_ = 0
+    estimator.loss_ = problem.reported(*objective.seen(w.astype(np.float64))[0])
+    tasks.begin(w)
+    try:
+        result = SOLVERS[estimator.solver](
+            objective,
+            w.astype(np.float64),
+            maxiter=estimator.max_iter,
+            maxfun=estimator.max_fun,
+            tol=estimator.tol,
+            callback=recorder,
+        )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+        w[:] = recorder.x
+        return
+    w[:] = result.x
+    estimator.n_iter_ = min(int(result.nit), estimator.max_iter)
+    estimator.loss_ = problem.reported(*objective.seen(result.x)[0])
+    if result.status != 0 and not recorder.stopped:
+        _warn_of(estimator, result)
+
+
+class _Recorder:
+    """Called by SciPy after each iteration."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        problem: Problem,
+        objective: Objective,
+        w: NDArray[Any],
+        held_out: HeldOut | None,
+        tasks: FitTasks,
+    ) -> None:
+        self._estimator, self._problem, self._objective = estimator, problem, objective
+        self._held_out, self._tasks = held_out, tasks
+        self._dtype = w.dtype
+        self.x = w.copy()
+        self.stopped = False
+
+    def __call__(self, intermediate_result: Any) -> None:
+        estimator = self._estimator
+        self.x = np.array(intermediate_result.x, self._dtype)
+        terms, grad = self._objective.seen(intermediate_result.x)
+        estimator.n_iter_ += 1
+        estimator.loss_ = self._problem.reported(*terms)
+        estimator.loss_curve_.append(estimator.loss_)
+        estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
+        estimator.grad_norm_curve_.append(self._layer_norms(grad))
+        estimator.t_ += self._problem.n_samples
+        if estimator.verbose:
+            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        if self._held_out is not None:
+            estimator.validation_scores_.append(self._held_out.score(self.x))
+            estimator.validation_loss_curve_.append(self._held_out.loss(self.x))
+            estimator.best_validation_score_ = max(estimator.validation_scores_)
+        if self._tasks.end(self.x):
+            self.stopped = True
+            raise StopIteration
+        self._tasks.begin(self.x)
+
+    def _layer_norms(self, grad: NDArray[Any]) -> NDArray[np.float64]:
+        starts = self._problem.layers["weights"]
+        stops = starts + self._problem.layers["n_in"] * self._problem.layers["n_out"]
+        return np.array(
+            [
+                np.linalg.norm(grad[start:stop])
+                for start, stop in zip(starts, stops, strict=True)
+            ]
+        )
+
+
+def _warn_of(estimator: Any, result: Any) -> None:
+    message = (
+        f"{estimator.solver} failed to converge after {estimator.n_iter_} iteration(s)"
+        f" (status={result.status}):\n{result.message}\n"
+    )
+    if estimator.n_iter_ == estimator.max_iter:
+        message += (
+            "\nIncrease the number of iterations to improve the convergence"
+            f" (max_iter={estimator.max_iter})."
+        )
+    message += (
+        "\nYou might also want to scale the data as shown in:\n"
+        "    https://scikit-learn.org/stable/modules/preprocessing.html"
+    )
+    warnings.warn(message, ConvergenceWarning, stacklevel=5)

@@ -1,0 +1,98 @@
+"""From validated arrays to what the kernels take, and predictions back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from fastgd.kernels.layout import make_workspace, n_parameters, parameter_views
+from fastgd.kernels.linalg import CSR, Dense
+from fastgd.kernels.network import Data, predict_blocks
+from fastgd.solvers.objective import Objective, block_rows
+
+
+class Problem(NamedTuple):
+    """One training problem: a network, a loss, and the samples."""
+
+    layers: NDArray[Any]
+    loss: Any
+    alpha: float
+    data: Data
+    n_samples: int
+    dtype: np.dtype[Any]
+
+    def objective(self) -> Objective:
+        return Objective(
+            self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype
+        )
+
+    def reported(self, data_term: float, penalty: float) -> float:
+        """The loss as scikit-learn reports it: squared errors averaged over the outputs."""
+        if getattr(self.loss, "reports_mean_of_outputs", False):
+            data_term /= int(self.layers["n_out"][-1])
+        return data_term + penalty
+
+
+def read_only(a: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view: Numba compiles for it once, and joblib's memory maps are the same."""
+    view = a.view()
+    view.flags.writeable = False
+    return view
+
+
+def as_matrix(X: Any) -> Dense | CSR:
+    """Wrap a validated input, C-contiguous or CSR, without a copy."""
+    if scipy.sparse.issparse(X):
+        parts = (read_only(np.ascontiguousarray(a)) for a in (X.data, X.indices, X.indptr))
+        return CSR(*parts, X.shape[1])
+    # A reshape of a memory map stays one, which Numba does not take.
+    X = np.require(np.asarray(X), requirements=["C", "A"])
+    return Dense(read_only(X.reshape(-1)), X.shape[1])
+
+
+def as_data(X: Any, y: NDArray[Any], sample_weight: NDArray[Any] | None) -> Data:
+    """Samples as the kernels take them."""
+    weight = np.empty(0, X.dtype) if sample_weight is None else sample_weight.astype(X.dtype)
+    return Data(as_matrix(X), read_only(np.ascontiguousarray(y)), read_only(weight))
+
+
+def predict(layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any) -> NDArray[Any]:
+    """Outputs (N, K) of the network, the link of the loss applied."""
+    n_samples = X.shape[0]
+    rows = min(block_rows(layers, n_samples, w.dtype), n_samples)
+    out = np.empty((n_samples, int(layers["n_out"][-1])), w.dtype)
+    work = make_workspace(layers, rows, w.dtype, out, gather=False)
+    predict_blocks(layers, w, as_matrix(X), n_samples, rows, loss, work, out)
+    return out
+
+
+def flat_parameters(
+    coefs: list[NDArray[Any]], intercepts: list[NDArray[Any]], layers: NDArray[Any]
+) -> NDArray[Any]:
+    """The flat vector behind ``coefs`` and ``intercepts``; a new one if they are not its views.
+
+    They are not after unpickling, or when somebody put other arrays into the lists.
+    """
+    shapes = [(int(layer["n_in"]), int(layer["n_out"])) for layer in layers]
+    arrays = [np.asarray(a) for a in (*coefs, *intercepts)]
+    found = [a.shape for a in arrays]
+    if found != shapes + [(n_out,) for _, n_out in shapes]:
+        raise ValueError(
+            f"coefs_ and intercepts_ have the shapes {found}, but the parameters of this estimator"
+            f" and its input ask for weights of {shapes} and biases to match."
+        )
+    base = arrays[0].base
+    if isinstance(base, np.ndarray) and base.shape == (n_parameters(layers),):
+        views = parameter_views(base, layers)
+        if all(map(_same_memory, arrays, (*views[0], *views[1]))):
+            return base
+    return np.concatenate([a.ravel() for a in arrays])
+
+
+def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.__array_interface__["data"] == b.__array_interface__["data"] and (
+        a.strides == b.strides
+    )

@@ -1,0 +1,160 @@
+"""Training by epochs: curves, early stopping, learning-rate policy, callbacks, interruption.
+
+Follows scikit-learn 1.9 step by step where scikit-learn has the step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from fastgd.neural_network.epochs import EpochRunner
+from fastgd.neural_network.fit_tasks import FitTasks
+from fastgd.neural_network.validation import HeldOut
+
+SMALLEST_ADAPTIVE_RATE = 1e-6
+
+
+def train_by_epochs(
+    estimator: Any,
+    runner: EpochRunner,
+    w: NDArray[Any],
+    held_out: HeldOut | None,
+    policy: str,
+    tasks: FitTasks,
+    max_epochs: int,
+    incremental: bool,
+) -> None:
+    """Train ``w`` in place and keep the estimator's curves and counters.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Gives ``tol``, ``n_iter_no_change``, ``early_stopping``, ``verbose`` and ``power_t``.
+    runner : EpochRunner
+    w : ndarray of shape (n,)
+    held_out : HeldOut or None
+    policy : {"constant", "invscaling", "adaptive"}
+        What happens to the learning rate at the end of an epoch.
+    tasks : FitTasks
+        Where callbacks are told about each epoch.
+    max_epochs : int
+    incremental : bool
+        One epoch, no word about convergence.
+    """
+    grad = np.empty_like(w)
+    estimator.n_iter_ = 0
+    best_w = w.copy() if estimator.early_stopping else w
+    try:
+        for _ in range(max_epochs):
+            tasks.begin(w)
+            runner.run(w, grad)
+            _record_epoch(estimator, runner)
+            if held_out is not None:
+                improved = _record_validation(estimator, held_out, w)
+                if estimator.early_stopping and improved:
+                    best_w[:] = w
+            if _has_diverged(estimator, w):
+                break
+            _count_no_improvement(estimator)
+            if policy == "invscaling":
+                rule_rate = runner.optimizer.rule.learning_rate
+                runner.optimizer.learning_rate = (
+                    rule_rate / (estimator.t_ + 1) ** estimator.power_t
+                )
+            if tasks.end(w):
+                break
+            if estimator._no_improvement_count > estimator.n_iter_no_change:
+                if _stops(estimator, runner, policy):
+                    break
+                estimator._no_improvement_count = 0
+            if incremental:
+                break
+            if estimator.n_iter_ == max_epochs:
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({max_epochs}) reached and the"
+                    " optimization hasn't converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+        if estimator.n_iter_ == 0:
+            estimator.loss_ = runner.mean_loss
+    if not incremental:
+        w[:] = best_w if estimator.early_stopping else runner.optimizer.solution(w)
+
+
+def _record_epoch(estimator: Any, runner: EpochRunner) -> None:
+    estimator.n_iter_ += 1
+    estimator.loss_ = runner.mean_loss
+    estimator.t_ += runner.problem.n_samples
+    estimator.loss_curve_.append(estimator.loss_)
+    estimator.grad_norm_curve_.append(runner.grad_norms)
+    if estimator.verbose:
+        print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+
+
+def _record_validation(estimator: Any, held_out: HeldOut, w: NDArray[Any]) -> bool:
+    """Score the parameters; whether they are the best so far."""
+    score = held_out.score(w)
+    estimator.validation_scores_.append(score)
+    estimator.validation_loss_curve_.append(held_out.loss(w))
+    if estimator.verbose:
+        print(f"Validation score: {score:f}")
+    return bool(score > estimator.best_validation_score_)
+
+
+def _has_diverged(estimator: Any, w: NDArray[Any]) -> bool:
+    """Whether there is nothing left to train; with early stopping the best is kept."""
+    if np.isfinite(estimator.loss_) or np.isfinite(w).all():
+        return False
+    if estimator.early_stopping:
+        warnings.warn(
+            f"Training diverged in epoch {estimator.n_iter_}: the parameters are not finite any"
+            " more. Those with the best validation score are kept. A smaller learning rate or"
+            " scaled data may help.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return True
+
+
+def _count_no_improvement(estimator: Any) -> None:
+    if estimator.early_stopping:
+        score = estimator.validation_scores_[-1]
+        worse = score < estimator.best_validation_score_ + estimator.tol
+        if score > estimator.best_validation_score_:
+            estimator.best_validation_score_ = score
+    else:
+        worse = estimator.loss_ > estimator.best_loss_ - estimator.tol
+        estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
+        if estimator.validation_scores_:
+            estimator.best_validation_score_ = max(
+                estimator.best_validation_score_, estimator.validation_scores_[-1]
+            )
+    estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
+
+
+def _stops(estimator: Any, runner: EpochRunner, policy: str) -> bool:
+    """Whether training ends here; the adaptive policy goes on with a smaller rate."""
+    what = "Validation score" if estimator.early_stopping else "Training loss"
+    reason = (
+        f"{what} did not improve more than tol={estimator.tol:f} for"
+        f" {estimator.n_iter_no_change} consecutive epochs."
+    )
+    optimizer = runner.optimizer
+    if policy != "adaptive":
+        decision = "Stopping."
+    elif optimizer.learning_rate <= SMALLEST_ADAPTIVE_RATE:
+        decision = "Learning rate too small. Stopping."
+    else:
+        optimizer.learning_rate /= 5.0
+        decision = f"Setting learning rate to {optimizer.learning_rate:f}"
+    if estimator.verbose:
+        print(f"{reason} {decision}")
+    return decision.endswith("Stopping.")

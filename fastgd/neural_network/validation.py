@@ -1,0 +1,51 @@
+"""The held-out samples of a fit: scores, losses, and the best parameters by score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgd.neural_network.problem import Problem, predict
+
+
+class HeldOut:
+    """Scores parameters on samples that are not trained on.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix
+    y : ndarray
+        Targets as the user sees them: labels or numbers.
+    sample_weight : ndarray or None
+    problem : Problem
+        The same network and loss over the held-out samples.
+    score : callable
+        ``score(y, outputs, sample_weight)``; outputs are those of the network.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: NDArray[Any],
+        sample_weight: NDArray[Any] | None,
+        problem: Problem,
+        score: Callable[..., float],
+    ) -> None:
+        self._X, self._y, self._sample_weight = X, y, sample_weight
+        self._problem, self._score = problem, score
+        self._objective = problem._replace(alpha=0.0).objective()
+        self._no_gradient = np.empty(0, problem.dtype)
+
+    def score(self, w: NDArray[Any]) -> float:
+        """Accuracy or R² of the parameters; NaN where an output is not finite."""
+        outputs = predict(self._problem.layers, w, self._problem.loss, self._X)
+        if not np.isfinite(outputs).all():
+            return np.nan
+        return self._score(self._y, outputs, self._sample_weight)
+
+    def loss(self, w: NDArray[Any]) -> float:
+        """Mean loss of the parameters, without the penalty."""
+        return self._problem.reported(*self._objective.terms(w, self._no_gradient))

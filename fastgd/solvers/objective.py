@@ -1,0 +1,92 @@
+"""The whole training problem as a function of the flat parameter vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgd.kernels.layout import make_workspace, n_parameters
+from fastgd.kernels.network import Data, objective
+
+# A block of rows keeps its units within the second-level cache, and memory within bounds.
+BLOCK_BYTES = 2**22
+
+
+def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
+    """Number of samples to send through a network at once."""
+    units = int(layers["n_out"].sum() + 2 * layers["n_out"].max())
+    return int(np.clip(BLOCK_BYTES // (units * np.dtype(dtype).itemsize), 64, max(n_samples, 1)))
+
+
+class Objective:
+    """Weighted mean of the loss over all samples plus the L2 penalty, and its gradient.
+
+    ``fun(w) = Σᵢ sᵢ loss(xᵢ, yᵢ) / Σᵢ sᵢ + alpha / 2 · ‖weights‖² / Σᵢ sᵢ``, the loss being summed
+    over outputs.  The kernels work in the precision of the data; SciPy always sees float64.
+
+    Parameters
+    ----------
+    layers : record array of shape (L,)
+        The layer table.
+    data : Data
+        Samples, targets and weights.
+    n_samples : int
+    loss : NamedTuple
+        A loss function.
+    alpha : float
+        Strength of the L2 penalty.
+    dtype : dtype
+        Precision of the data.
+
+    Attributes
+    ----------
+    n_passes : float
+        Passes over the data so far: 1 for a value with its gradient.
+    """
+
+    def __init__(
+        self,
+        layers: NDArray[Any],
+        data: Data,
+        n_samples: int,
+        loss: Any,
+        alpha: float,
+        dtype: Any,
+    ) -> None:
+        self.layers, self.data, self.n_samples = layers, data, n_samples
+        self.loss, self.alpha, self.dtype = loss, float(alpha), np.dtype(dtype)
+        self.n_parameters = n_parameters(layers)
+        self.n_passes = 0
+        self._rows = block_rows(layers, n_samples, dtype)
+        self._work = make_workspace(layers, self._rows, dtype, data.y, gather=False)
+        self._grad = np.empty(self.n_parameters, dtype)
+        self._nothing = np.empty(0, dtype)
+        self._seen: tuple[NDArray[Any], tuple[float, float]] | None = None
+
+    def terms(self, w: NDArray[Any], grad: NDArray[Any]) -> tuple[float, float]:
+        """Data term and penalty at ``w``; the gradient goes to ``grad`` unless that is empty."""
+        w = np.ascontiguousarray(w, self.dtype)
+        self.n_passes += 1
+        with np.errstate(all="ignore"):
+            return objective(  # type: ignore[no-any-return]
+                self.layers, w, self.data, self.n_samples, self._rows,
+                self.alpha, self.loss, self._work, grad,
+            )  # fmt: skip
+
+    def fun(self, w: NDArray[Any]) -> float:
+        """Value at ``w``, an array of shape (n,)."""
+        return sum(self.terms(w, self._nothing))
+
+    def fun_and_grad(self, w: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
+        """Value and gradient (n,) at ``w``, an array of shape (n,)."""
+        terms = self.terms(w, self._grad)
+        self._seen = np.array(w), terms
+        return sum(terms), self._grad.astype(np.float64)
+
+    def seen(self, w: NDArray[Any]) -> tuple[tuple[float, float], NDArray[Any]]:
+        """Terms and gradient at ``w``; free of charge where ``fun_and_grad`` was asked last."""
+        if self._seen is None or not np.array_equal(self._seen[0], w):
+            self.fun_and_grad(w)
+        return self._seen[1], self._grad  # type: ignore[index]
