@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastgd._record import checked
+from fastgd._threads import threads_for
 from fastgd.kernels.activations import ACTIVATIONS
 from fastgd.kernels.epoch import Limits
 from fastgd.kernels.layout import layer_table, parameter_views
@@ -24,11 +25,18 @@ from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks
 from fastgd.neural_network.initialization import INITIALIZERS, initial_parameters
-from fastgd.neural_network.problem import Problem, as_data, flat_parameters, predict
+from fastgd.neural_network.problem import (
+    Problem,
+    as_data,
+    flat_parameters,
+    largest_product,
+    predict,
+)
 from fastgd.neural_network.stochastic import train_by_epochs
 from fastgd.neural_network.validation import HeldOut
 from fastgd.optimizers import OPTIMIZERS, SGD, Adam, Optimizer, is_rule, schedules
 from fastgd.solvers import SOLVERS
+from fastgd.solvers.objective import block_rows
 
 POLICIES = frozenset({"constant", "invscaling", "adaptive"})
 DEFAULT_RATE = 0.001
@@ -366,11 +374,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         )
         if stochastic:
             runner, policy = self._epoch_runner(problem, w, rows, rule, incremental)
-            train_by_epochs(
-                self, runner, w, held_out, policy, tasks, self.max_iter, incremental
-            )
+            with threads_for(largest_product(problem.layers, runner.batch_size)):
+                train_by_epochs(
+                    self, runner, w, held_out, policy, tasks, self.max_iter, incremental
+                )
         else:
-            train_by_solver(self, problem, w, held_out, tasks)
+            rows = min(problem.n_samples, block_rows(problem.layers, problem.n_samples, w.dtype))
+            with threads_for(largest_product(problem.layers, rows)):
+                train_by_solver(self, problem, w, held_out, tasks)
         if not np.isfinite(w).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large"
