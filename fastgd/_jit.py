@@ -188,8 +188,8 @@ def njit(
         flags["forceinline"] = True
     dispatcher = numba.njit(**flags)(function)
     if entry and not config.DISABLE_JIT:
-        described = repr(sorted((name, str(value)) for name, value in flags.items()))
-        dispatcher._cache = KernelCache(function, described)
+        # Sorted, because the order of a set of strings differs from process to process.
+        dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
     return dispatcher
 
 

@@ -10,8 +10,9 @@ Functions"; Moshier's Cephes; Muller 2016, "Elementary Functions", 3rd ed.): red
 to a small interval, evaluate a polynomial there, and put the power of two back in through the
 exponent's bits.  The coefficients are our own.
 
-The docstrings state the largest error measured, in units of the last place of the exact result:
-over all float32 arguments, and over 10**7 float64 arguments, with and without fused multiply-add.
+The docstrings state the largest error measured, rounded up, in units of the last place of the
+exact result: over all float32 arguments, and over 10**7 float64 arguments, with and without fused
+multiply-add.
 ``python tests/test_elementary.py`` repeats the measurement.
 """
 
@@ -333,44 +334,44 @@ def _vectorised(function: Function) -> Function:
 
 @_vectorised
 def exp(x: Number) -> Number:
-    """Return e**x; at most 0.99 ulp off in float32, 0.99 in float64."""
+    """Return e**x; at most 0.99 ulp off in float32, 0.98 in float64."""
     with np.errstate(over="ignore"):
         return np.exp(x)
 
 
 @_vectorised
 def expm1(x: Number) -> Number:
-    """Return exp(x) - 1; at most 1.99 ulp off in float32, 1.99 in float64."""
+    """Return exp(x) - 1; at most 1.52 ulp off in float32, 2.0 in float64."""
     with np.errstate(over="ignore"):
         return np.expm1(x)
 
 
 @_vectorised
 def log1p(x: Number) -> Number:
-    """Return log(1 + x); at most 1.99 ulp off in float32, 1.99 in float64."""
+    """Return log(1 + x); at most 1.44 ulp off in float32, 1.5 in float64."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log1p(x)
 
 
 @_vectorised
 def tanh(x: Number) -> Number:
-    """Return expm1(2x)/(expm1(2x) + 2); at most 2.99 ulp off in float32, 2.99 in float64."""
+    """Return expm1(2x)/(expm1(2x) + 2); at most 2.43 ulp off in float32, 2.6 in float64."""
     return np.tanh(x)
 
 
 @_vectorised
 def logistic(x: Number) -> Number:
-    """Return 1/(1 + exp(-x)); at most 2.99 ulp off in float32, 2.99 in float64."""
+    """Return 1/(1 + exp(-x)); at most 2.41 ulp off in float32, 2.4 in float64."""
     return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 
 @_vectorised
 def softplus(x: Number) -> Number:
-    """Return log(1 + exp(x)); at most 1.99 ulp off in float32, 1.99 in float64."""
+    """Return log(1 + exp(x)); at most 1.73 ulp off in float32, 1.8 in float64."""
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 @_vectorised
 def normal_cdf(x: Number) -> Number:
-    """Return Phi(x) = erfc(-x/sqrt(2))/2; at most 4.99 ulp off in float32, 4.99 in float64."""
+    """Return Phi(x) = erfc(-x/sqrt(2))/2; at most 4.41 ulp off in float32, 4.2 in float64."""
     return special.ndtr(x)

@@ -43,7 +43,7 @@ DEFAULT_RATE = 0.001
 
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
 TRAINED = (
-    "coefs_", "intercepts_", "n_iter_", "t_", "loss_", "best_loss_", "loss_curve_",
+    "coefs_", "intercepts_", "n_iter_", "n_passes_", "t_", "loss_", "best_loss_", "loss_curve_",
     "grad_norm_curve_", "validation_scores_", "validation_loss_curve_", "best_validation_score_",
     "_optimizer", "_no_improvement_count",
 )  # fmt: skip

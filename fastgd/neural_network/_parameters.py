@@ -104,6 +104,8 @@ ATTRIBUTES = """
         Names of the features, where ``X`` has names that are all strings.
     n_iter_ : int
         Number of epochs or iterations of the last fit.
+    n_passes_ : int
+        Number of passes over the training data: one for a value with its gradient.
     n_layers_ : int
         Number of layers, input and output included.
     n_outputs_ : int

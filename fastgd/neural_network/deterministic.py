@@ -26,7 +26,7 @@ def train_by_solver(
     objective = problem.objective()
     recorder = _Recorder(estimator, problem, objective, w, held_out, tasks)
     estimator.n_iter_ = 0
-    estimator.loss_ = problem.reported(*objective.seen(w.astype(np.float64))[0])
+    estimator.loss_ = problem.reported(*objective.terms_and_grad(w.astype(np.float64))[0])
     tasks.begin(w)
     try:
         result = SOLVERS[estimator.solver](
@@ -41,9 +41,11 @@ def train_by_solver(
         warnings.warn("Training interrupted by user.", stacklevel=2)
         w[:] = recorder.x
         return
+    finally:
+        estimator.n_passes_ = objective.n_passes
     w[:] = result.x
     estimator.n_iter_ = min(int(result.nit), estimator.max_iter)
-    estimator.loss_ = problem.reported(*objective.seen(result.x)[0])
+    estimator.loss_ = problem.reported(*objective.terms_and_grad(result.x)[0])
     if result.status != 0 and not recorder.stopped:
         _warn_of(estimator, result)
 
@@ -69,7 +71,7 @@ class _Recorder:
     def __call__(self, intermediate_result: Any) -> None:
         estimator = self._estimator
         self.x = np.array(intermediate_result.x, self._dtype)
-        terms, grad = self._objective.seen(intermediate_result.x)
+        terms, grad = self._objective.terms_and_grad(intermediate_result.x)
         estimator.n_iter_ += 1
         estimator.loss_ = self._problem.reported(*terms)
         estimator.loss_curve_.append(estimator.loss_)

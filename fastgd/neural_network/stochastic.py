@@ -47,7 +47,7 @@ def train_by_epochs(
         One epoch, no word about convergence.
     """
     grad = np.empty_like(w)
-    estimator.n_iter_ = 0
+    estimator.n_iter_ = estimator.n_passes_ = 0
     best_w = w.copy() if estimator.early_stopping else w
     try:
         for _ in range(max_epochs):
@@ -91,6 +91,7 @@ def train_by_epochs(
 
 def _record_epoch(estimator: Any, runner: EpochRunner) -> None:
     estimator.n_iter_ += 1
+    estimator.n_passes_ += 1
     estimator.loss_ = runner.mean_loss
     estimator.t_ += runner.problem.n_samples
     estimator.loss_curve_.append(estimator.loss_)

@@ -81,12 +81,15 @@ class Objective:
 
     def fun_and_grad(self, w: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
         """Value and gradient (n,) at ``w``, an array of shape (n,)."""
-        terms = self.terms(w, self._grad)
-        self._seen = np.array(w), terms
-        return sum(terms), self._grad.astype(np.float64)
+        terms, grad = self.terms_and_grad(w)
+        return sum(terms), grad.astype(np.float64)
 
-    def seen(self, w: NDArray[Any]) -> tuple[tuple[float, float], NDArray[Any]]:
-        """Terms and gradient at ``w``; free of charge where ``fun_and_grad`` was asked last."""
+    def terms_and_grad(self, w: NDArray[Any]) -> tuple[tuple[float, float], NDArray[Any]]:
+        """Data term and penalty, and the gradient in the precision of the data.
+
+        Asking again for the same ``w`` costs nothing.  The gradient is overwritten by the next
+        evaluation.
+        """
         if self._seen is None or not np.array_equal(self._seen[0], w):
-            self.fun_and_grad(w)
-        return self._seen[1], self._grad  # type: ignore[index]
+            self._seen = np.array(w), self.terms(w, self._grad)
+        return self._seen[1], self._grad
