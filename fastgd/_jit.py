@@ -26,7 +26,8 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba.core import config, types
+from numba.core import config
+from numba.core.types import BaseNamedTuple
 from numba.core.caching import CompileResultCacheImpl
 from numba.extending import overload
 
@@ -49,9 +50,9 @@ def _source_stamp() -> str:
     return digest.hexdigest()
 
 
-def _is_foreign(numba_type: types.Type) -> bool:
+def _is_foreign(numba_type: Any) -> bool:
     """Whether a type stands for a class that is defined outside of the package."""
-    if not isinstance(numba_type, types.BaseNamedTuple):
+    if not isinstance(numba_type, BaseNamedTuple):
         return False
     module = numba_type.instance_class.__module__
     return module != __package__ and not module.startswith(f"{__package__}.")
@@ -221,8 +222,8 @@ def dispatch_on_class(
         f"    return call\n"
     )
 
-    def compiled_for(numba_type: types.Type) -> Any:
-        if isinstance(numba_type, types.BaseNamedTuple):
+    def compiled_for(numba_type: Any) -> Any:
+        if isinstance(numba_type, BaseNamedTuple):
             return _compiled(numba_type.instance_class, name, reduction)
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 C = TypeVar("C", bound=type)
@@ -36,11 +37,14 @@ BOUNDS = {
 }
 
 
-def record(cls: C) -> C:
-    """Class decorator: two records are equal if their classes and their values are."""
+def record(**attributes: Any) -> Callable[[C], C]:
+    """Class decorator: records are equal only within one class, and get class attributes.
+
+    (A NamedTuple takes attributes in its body as well, but a type checker does not.)
+    """
 
     def equal(self: Any, other: object) -> bool:
-        return type(self) is type(other) and tuple.__eq__(self, other)  # type: ignore[arg-type]
+        return type(self) is type(other) and bool(tuple.__eq__(self, other))  # type: ignore
 
     def unequal(self: Any, other: object) -> bool:
         return not equal(self, other)
@@ -48,8 +52,13 @@ def record(cls: C) -> C:
     def digest(self: Any) -> int:
         return hash((type(self), *self))
 
-    cls.__eq__, cls.__ne__, cls.__hash__ = equal, unequal, digest  # type: ignore[method-assign,assignment]
-    return cls
+    def decorate(cls: C) -> C:
+        attributes.update(__eq__=equal, __ne__=unequal, __hash__=digest)
+        for name, value in attributes.items():
+            setattr(cls, name, value)
+        return cls
+
+    return decorate
 
 
 def checked(instance: T) -> T:

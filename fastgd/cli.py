@@ -12,7 +12,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fastgd.comparison import PROBLEMS, SOLVERS, Problem, Run, load_problem, results_table, run_solver
+from fastgd.comparison import (
+    PROBLEMS,
+    SOLVERS,
+    Problem,
+    Run,
+    load_problem,
+    results_table,
+    run_solver,
+)
 from fastgd.comparison.solvers import DEFAULT_SOLVERS
 
 app = typer.Typer(
@@ -91,9 +99,11 @@ def _run_all(
     """Run the solvers one after the other, with a bar for each; Ctrl-C keeps the finished ones."""
     runs: list[Run] = []
     columns = (
-        TextColumn("{task.description:17}"), BarColumn(), TextColumn("{task.completed} of {task.total}"),
+        TextColumn("{task.description:17}"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total}"),
         TimeElapsedColumn(),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         try:
             for name in names:

@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 
 import numpy as np
 import pytest
+
 from fastgd import datasets
 from fastgd.datasets import load_mnist
 

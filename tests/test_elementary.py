@@ -15,6 +15,7 @@ import time
 import numba
 import numpy as np
 import pytest
+
 from fastgd._jit import njit
 from fastgd.kernels import elementary
 

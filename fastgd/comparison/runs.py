@@ -132,7 +132,8 @@ def run_solver(
     return Run(
         name, problem.name, seed, solver.order, train_loss, test_score,
         getattr(estimator, "n_iter_", 0), getattr(estimator, "n_passes_", 0),
-        seconds, max(first - second, 0.0), [float(x) for x in getattr(estimator, "loss_curve_", [])],
+        seconds, max(first - second, 0.0),
+        [float(loss) for loss in getattr(estimator, "loss_curve_", [])],
     )  # fmt: skip
 
 

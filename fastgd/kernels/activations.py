@@ -40,7 +40,7 @@ INVERSE_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
 @njit
-def activate(code, z):  # type: ignore[no-untyped-def]
+def activate(code, z):
     """Replace the raw values ``z`` by the activation of them."""
     n = z.size
     zero = z.dtype.type(0.0)
@@ -58,7 +58,7 @@ def activate(code, z):  # type: ignore[no-untyped-def]
         slope = z.dtype.type(LEAKY_SLOPE)
         for i in range(n):
             z[i] = slope * z[i] if z[i] < zero else z[i]
-    elif code == ELU or code == SELU:
+    elif code in (ELU, SELU):
         # Clevert, Unterthiner & Hochreiter 2016, with alpha = 1; SELU scales both branches.
         scale = z.dtype.type(SELU_SCALE if code == SELU else 1.0)
         alpha = z.dtype.type(SELU_SCALE * SELU_ALPHA if code == SELU else 1.0)
@@ -77,7 +77,7 @@ def activate(code, z):  # type: ignore[no-untyped-def]
 
 
 @njit
-def activate_backward(code, a, raw, delta):  # type: ignore[no-untyped-def]
+def activate_backward(code, a, raw, delta):
     """Multiply ``delta`` by the derivative, given the outputs ``a`` (and ``raw`` values)."""
     n = delta.size
     zero = delta.dtype.type(0.0)
@@ -95,7 +95,7 @@ def activate_backward(code, a, raw, delta):  # type: ignore[no-untyped-def]
         slope = delta.dtype.type(LEAKY_SLOPE)
         for i in range(n):
             delta[i] = slope * delta[i] if a[i] < zero else delta[i]
-    elif code == ELU or code == SELU:
+    elif code in (ELU, SELU):
         scale = delta.dtype.type(SELU_SCALE if code == SELU else 1.0)
         alpha = delta.dtype.type(SELU_SCALE * SELU_ALPHA if code == SELU else 1.0)
         for i in range(n):

@@ -24,7 +24,7 @@ TO_32_BITS = np.uint64(32)
 
 
 @njit(inline=True)
-def uniform_32_bits(seed, position):  # type: ignore[no-untyped-def]
+def uniform_32_bits(seed, position):
     """32 random bits that belong to this seed and position."""
     bits = seed + GOLDEN * np.uint64(position + 1)
     bits = (bits ^ (bits >> SHIFTS[0])) * MIX_1
@@ -37,7 +37,7 @@ class Dropout(NamedTuple):
 
     seed: int
 
-    def drop(self, a, rate, step, layer):  # type: ignore[no-untyped-def]
+    def drop(self, a, rate, step, layer):
         if rate > 0.0:
             seed = layer_seed(self.seed, step, layer)
             threshold = np.uint64(rate * 4294967296.0)
@@ -46,7 +46,7 @@ class Dropout(NamedTuple):
             for i in range(a.size):
                 a[i] = zero if uniform_32_bits(seed, i) < threshold else a[i] * scale
 
-    def drop_backward(self, a, delta, rate, step, layer):  # type: ignore[no-untyped-def]
+    def drop_backward(self, a, delta, rate, step, layer):
         if rate > 0.0:
             seed = layer_seed(self.seed, step, layer)
             threshold = np.uint64(rate * 4294967296.0)
@@ -61,21 +61,21 @@ class Dropout(NamedTuple):
 class NoDropout(NamedTuple):
     """All units stay; costs neither time nor compilation."""
 
-    def drop(self, a, rate, step, layer):  # type: ignore[no-untyped-def]
+    def drop(self, a, rate, step, layer):
         pass
 
-    def drop_backward(self, a, delta, rate, step, layer):  # type: ignore[no-untyped-def]
+    def drop_backward(self, a, delta, rate, step, layer):
         pass
 
 
 @dispatch_on_class
-def drop(dropout, a, rate, step, layer):  # type: ignore[no-untyped-def]
+def drop(dropout, a, rate, step, layer):
     """Set a share ``rate`` of the outputs ``a`` to zero and scale up the others."""
     dropout.drop(a, rate, step, layer)
 
 
 @dispatch_on_class
-def drop_backward(dropout, a, delta, rate, step, layer):  # type: ignore[no-untyped-def]
+def drop_backward(dropout, a, delta, rate, step, layer):
     """Send ``delta`` back through ``drop``, and give ``a`` the values from before it.
 
     (Of the units that were kept: a dropped one has no derivative to be asked for.)
@@ -84,7 +84,7 @@ def drop_backward(dropout, a, delta, rate, step, layer):  # type: ignore[no-unty
 
 
 @njit
-def layer_seed(seed, step, layer):  # type: ignore[no-untyped-def]
+def layer_seed(seed, step, layer):
     """A seed for one layer in one training step."""
     of_step = np.uint64(seed) + np.uint64(step)
     high = uniform_32_bits(of_step, 2 * layer)

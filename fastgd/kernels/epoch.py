@@ -30,7 +30,7 @@ class Limits(NamedTuple):
     clip_norm: float  # of the Euclidean norm of the whole gradient
     max_norm: float  # of the norm of the weights into one unit
 
-    def clip(self, grad):  # type: ignore[no-untyped-def]
+    def clip(self, grad):
         if self.clip_value > 0.0:
             bound = grad.dtype.type(self.clip_value)
             for i in range(grad.size):
@@ -42,24 +42,24 @@ class Limits(NamedTuple):
                 for i in range(grad.size):
                     grad[i] *= factor
 
-    def constrain(self, layers, w, norms):  # type: ignore[no-untyped-def]
+    def constrain(self, layers, w, norms):
         if self.max_norm > 0.0:
-            for l in range(layers.size):  # noqa: E741
+            for l in range(layers.size):
                 scale_columns(w, layers[l], self.max_norm, norms)
 
 
 class NoLimits(NamedTuple):
     """No bounds; costs neither time nor compilation."""
 
-    def clip(self, grad):  # type: ignore[no-untyped-def]
+    def clip(self, grad):
         pass
 
-    def constrain(self, layers, w, norms):  # type: ignore[no-untyped-def]
+    def constrain(self, layers, w, norms):
         pass
 
 
 @njit
-def scale_columns(w, layer, max_norm, norms):  # type: ignore[no-untyped-def]
+def scale_columns(w, layer, max_norm, norms):
     """Scale down the weights into each unit of a layer whose norm exceeds ``max_norm``."""
     h = layer.n_out
     for j in range(h):
@@ -77,13 +77,13 @@ def scale_columns(w, layer, max_norm, norms):  # type: ignore[no-untyped-def]
 
 
 @dispatch_on_class
-def clip(limits, grad):  # type: ignore[no-untyped-def]
+def clip(limits, grad):
     """Bound the gradient, first element by element, then as a whole."""
     limits.clip(grad)
 
 
 @dispatch_on_class
-def constrain(limits, layers, w, norms):  # type: ignore[no-untyped-def]
+def constrain(limits, layers, w, norms):
     """Bound the parameters after an update; ``norms`` is room for one number a unit."""
     limits.constrain(layers, w, norms)
 
@@ -106,22 +106,38 @@ class Batches(NamedTuple):
 
 
 @dispatch_on_class
-def step(rule, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+def step(rule, w, g, state, scalars, t, learning_rate):
     """One update of ``w`` in place, by the gradient ``g``; ``t`` counts the steps from 1."""
     rule.step(w, g, state, scalars, t, learning_rate)
 
 
 @njit
-def add_layer_norms(layers, grad, totals):  # type: ignore[no-untyped-def]
+def add_layer_norms(layers, grad, totals):
     """Add the norm of each layer's weight gradient to ``totals[1:]``."""
-    for l in range(layers.size):  # noqa: E741
+    for l in range(layers.size):
         start = layers[l].weights
         stop = start + layers[l].n_in * layers[l].n_out
         totals[1 + l] += math.sqrt(sum_of_squares(grad[start:stop]))
 
 
 @njit(entry=True)
-def run_batches(layers, w, grad, data, batches, loss, rule, memory, rates, t, alpha, dropout, limits, work, totals):  # type: ignore[no-untyped-def]
+def run_batches(
+    layers,
+    w,
+    grad,
+    data,
+    batches,
+    loss,
+    rule,
+    memory,
+    rates,
+    t,
+    alpha,
+    dropout,
+    limits,
+    work,
+    totals,
+):
     """Train on the batches ``batches.first`` to ``batches.last`` of an epoch.
 
     Parameters
@@ -179,6 +195,6 @@ def run_batches(layers, w, grad, data, batches, loss, rule, memory, rates, t, al
 
 
 @njit(entry=True)
-def apply_step(rule, w, g, memory, t, learning_rate):  # type: ignore[no-untyped-def]
+def apply_step(rule, w, g, memory, t, learning_rate):
     """One update by a given gradient, for use outside of the mini-batch loop."""
     step(rule, w, g, memory.arrays, memory.scalars, t, learning_rate)

@@ -12,25 +12,19 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from numba.np.arrayobj import make_array
+from numba.np.linalg import ensure_blas
 from numpy.typing import NDArray
 
 from fastgd._jit import dispatch_on_class, njit
 
-try:
-    # Numba resolves its BLAS symbol when it first compiles a product of its own; asking for it
-    # here lets the symbol be found also when the first product comes from the disk cache.
-    from numba.np.linalg import ensure_blas
-except ImportError:  # pragma: no cover
-
-    def ensure_blas() -> None:
-        return None
-
-
+# Numba looks for a BLAS when it compiles a product of its own, which it never does here.
 ensure_blas()
 
 
 @intrinsic
-def gemm(typingctx, transpose_a, transpose_b, m, n, k, alpha, a, ia, lda, b, ib, ldb, beta, c, ic, ldc):  # type: ignore[no-untyped-def]  # noqa: E501
+def gemm(
+    typingctx, transpose_a, transpose_b, m, n, k, alpha, a, ia, lda, b, ib, ldb, beta, c, ic, ldc
+):
     """``C = alpha op(A) op(B) + beta C`` for row-major matrices inside flat arrays.
 
     This is the BLAS behind ``np.dot``, with everything that ``np.dot`` hides.
@@ -98,7 +92,7 @@ class Dense(NamedTuple):
     values: NDArray[Any]
     n_features: int
 
-    def affine(self, order, first, n_rows, w, layer, buffer, out, start):  # type: ignore[no-untyped-def]
+    def affine(self, order, first, n_rows, w, layer, buffer, out, start):
         """``out[start:] = X[rows] W + b``; gathered rows stay in ``buffer``."""
         d = self.n_features
         h = layer.n_out
@@ -119,7 +113,7 @@ class Dense(NamedTuple):
                 w, layer.weights, h, 1.0, out, start, h,
             )  # fmt: skip
 
-    def accumulate(self, order, first, n_rows, scale, keep, delta, buffer, grad, layer):  # type: ignore[no-untyped-def]
+    def accumulate(self, order, first, n_rows, scale, keep, delta, buffer, grad, layer):
         """``grad = scale X[rows]ᵀ delta + keep grad``, after ``affine`` on the same rows."""
         d = self.n_features
         h = layer.n_out
@@ -143,7 +137,7 @@ class CSR(NamedTuple):
     indptr: NDArray[Any]
     n_features: int
 
-    def affine(self, order, first, n_rows, w, layer, buffer, out, start):  # type: ignore[no-untyped-def]
+    def affine(self, order, first, n_rows, w, layer, buffer, out, start):
         """``out[start:] = X[rows] W + b``."""
         h = layer.n_out
         fill_rows(w, layer.biases, n_rows, h, out, start)
@@ -156,7 +150,7 @@ class CSR(NamedTuple):
                 for j in range(h):
                     out[target + j] += value * w[source + j]
 
-    def accumulate(self, order, first, n_rows, scale, keep, delta, buffer, grad, layer):  # type: ignore[no-untyped-def]
+    def accumulate(self, order, first, n_rows, scale, keep, delta, buffer, grad, layer):
         """``grad = scale X[rows]ᵀ delta + keep grad``; ``keep`` is 0 or 1."""
         h = layer.n_out
         if keep == 0.0:
@@ -174,7 +168,7 @@ class CSR(NamedTuple):
 
 
 @njit
-def fill_rows(w, biases, n_rows, h, out, start):  # type: ignore[no-untyped-def]
+def fill_rows(w, biases, n_rows, h, out, start):
     """Write the bias vector into each row, so that the product can add to it."""
     for i in range(n_rows):
         target = start + i * h
@@ -183,7 +177,7 @@ def fill_rows(w, biases, n_rows, h, out, start):  # type: ignore[no-untyped-def]
 
 
 @dispatch_on_class
-def affine(x, order, first, n_rows, w, layer, buffer, out, start):  # type: ignore[no-untyped-def]
+def affine(x, order, first, n_rows, w, layer, buffer, out, start):
     """``out = X[rows] W + b`` for either kind of matrix; rows are ``order[first:]``,
     or ``first, first + 1, …`` where ``order`` is empty.
     """
@@ -191,6 +185,6 @@ def affine(x, order, first, n_rows, w, layer, buffer, out, start):  # type: igno
 
 
 @dispatch_on_class
-def accumulate(x, order, first, n_rows, scale, keep, delta, buffer, grad, layer):  # type: ignore[no-untyped-def]
+def accumulate(x, order, first, n_rows, scale, keep, delta, buffer, grad, layer):
     """``grad = scale X[rows]ᵀ delta + keep grad`` for either kind of matrix."""
     x.accumulate(order, first, n_rows, scale, keep, delta, buffer, grad, layer)

@@ -31,27 +31,28 @@ from fastgd.kernels.elementary import exp, log1p, logistic
 ONE = np.float32(1.0)
 TWO = np.float32(2.0)
 HALF = np.float32(0.5)
+ZERO = np.float32(0.0)
 
 
 @dispatch_on_class(reduction=True)
-def value_and_delta(loss, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+def value_and_delta(loss, z, y, weight, n_rows, k, delta):
     """Weighted sum of ``loss`` over ``n_rows`` rows; its derivatives go to ``delta``."""
     return loss.value_and_delta(z, y, weight, n_rows, k, delta)
 
 
 @dispatch_on_class
-def pointwise(loss, z, y):  # type: ignore[no-untyped-def]
+def pointwise(loss, z, y):
     """Value and derivative of ``loss`` at one raw output."""
     return loss.pointwise(z, y)
 
 
 @dispatch_on_class
-def link(loss, z, n_rows, k):  # type: ignore[no-untyped-def]
+def link(loss, z, n_rows, k):
     """Replace raw outputs by the predictions that ``loss`` makes of them."""
     loss.link(z, n_rows, k)
 
 
-def sum_pointwise(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+def sum_pointwise(self, z, y, weight, n_rows, k, delta):
     total = 0.0
     if k == 1:
         for i in range(n_rows):
@@ -67,21 +68,21 @@ def sum_pointwise(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-unty
     return total
 
 
-def identity_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+def identity_link(self, z, n_rows, k):
     pass
 
 
-def logistic_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+def logistic_link(self, z, n_rows, k):
     for p in range(n_rows * k):
         z[p] = logistic(z[p])
 
 
-def exponential_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+def exponential_link(self, z, n_rows, k):
     for p in range(n_rows * k):
         z[p] = exp(z[p])
 
 
-def softmax_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
+def softmax_link(self, z, n_rows, k):
     exp_shifted(z, n_rows, k, z)
     for i in range(n_rows):
         total = z.dtype.type(0.0)
@@ -92,7 +93,7 @@ def softmax_link(self, z, n_rows, k):  # type: ignore[no-untyped-def]
 
 
 @njit
-def exp_shifted(z, n_rows, k, out):  # type: ignore[no-untyped-def]
+def exp_shifted(z, n_rows, k, out):
     """``exp(z - max of its row)``: the largest term is 1, so no sum overflows."""
     for i in range(n_rows):
         highest = z[i * k]
@@ -105,44 +106,37 @@ def exp_shifted(z, n_rows, k, out):  # type: ignore[no-untyped-def]
         out[p] = exp(out[p])
 
 
-@record
+@record(
+    out_activation="identity",
+    reports_mean_of_outputs=True,
+    link=identity_link,
+    value_and_delta=sum_pointwise,
+)
 class SquaredError(NamedTuple):
     """½ (z − y)²; identity link."""
 
-    out_activation = "identity"
-    reports_mean_of_outputs = True  # scikit-learn reports this loss so, and only this one
-    link = identity_link
-    value_and_delta = sum_pointwise
-
-    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+    def pointwise(self, z, y):
         r = z - y
         return HALF * r * r, r
 
 
-@record
+@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
 class AbsoluteError(NamedTuple):
     """|z − y|; identity link.  The derivative at the kink is 0."""
 
-    out_activation = "identity"
-    link = identity_link
-    value_and_delta = sum_pointwise
-
-    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+    def pointwise(self, z, y):
         r = z - y
         # r - r keeps the dtype and lets a NaN through.
         return abs(r), ONE if r > 0 else (-ONE if r < 0 else r - r)
 
 
-@record
+@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
 class Huber(NamedTuple):
     """½ r² for |r| ≤ δ, else δ(|r| − ½δ), with r = z − y (Huber 1964); identity link."""
 
     delta: float = 1.0
-    out_activation = "identity"
-    link = identity_link
-    value_and_delta = sum_pointwise
 
-    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+    def pointwise(self, z, y):
         r = z - y
         size = abs(r)
         if size > self.delta:
@@ -150,58 +144,43 @@ class Huber(NamedTuple):
         return 0.5 * r * r, 1.0 * r
 
 
-@record
+@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
 class Quantile(NamedTuple):
     """Pinball loss max(q (y − z), (q − 1)(y − z)) (Koenker & Bassett 1978); identity link."""
 
     quantile: float = 0.5
-    out_activation = "identity"
-    link = identity_link
-    value_and_delta = sum_pointwise
 
-    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+    def pointwise(self, z, y):
         r = y - z
         slope = -self.quantile if r > 0 else (1.0 - self.quantile if r < 0 else r - r)
         return -slope * r, slope
 
 
-@record
+@record(out_activation="exp", link=exponential_link, value_and_delta=sum_pointwise)
 class Poisson(NamedTuple):
     """Half the Poisson deviance, eᶻ − y z + y log y − y; exponential link."""
 
-    out_activation = "exp"
-    link = exponential_link
-    value_and_delta = sum_pointwise
-
-    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+    def pointwise(self, z, y):
         mean = exp(z)
         own = y * np.log(y) - y if y > 0 else y
         return mean - y * z + own, mean - y
 
 
-@record
+@record(out_activation="logistic", link=logistic_link, value_and_delta=sum_pointwise)
 class BinaryLogLoss(NamedTuple):
     """log(1 + eᶻ) − y z for y in {0, 1}, per output; logistic link."""
 
-    out_activation = "logistic"
-    link = logistic_link
-    value_and_delta = sum_pointwise
-
-    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+    def pointwise(self, z, y):
         # max(z, 0) − y z is exactly 0 for a confident right answer: nothing cancels.
-        positive = z if z > 0 else z - z
+        positive = z if z > 0 else ZERO * y
         return (positive - y * z) + log1p(exp(-abs(z))), logistic(z) - y
 
 
-@record
+@record(class_numbers=True, out_activation="softmax", link=softmax_link)
 class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""
 
-    class_numbers = True  # y is one class number a row
-    out_activation = "softmax"
-    link = softmax_link
-
-    def value_and_delta(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):
         exp_shifted(z, n_rows, k, delta)
         total = 0.0
         for i in range(n_rows):
@@ -219,14 +198,11 @@ class CategoricalLogLoss(NamedTuple):
         return total
 
 
-@record
+@record(out_activation="softmax", link=softmax_link)
 class KLDivergence(NamedTuple):
     """Σ y log(y / softmax(z)) for rows y of probabilities; softmax link."""
 
-    out_activation = "softmax"
-    link = softmax_link
-
-    def value_and_delta(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):
         exp_shifted(z, n_rows, k, delta)
         total = 0.0
         for i in range(n_rows):
@@ -248,29 +224,21 @@ class KLDivergence(NamedTuple):
         return total
 
 
-@record
+@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
 class Hinge(NamedTuple):
     """max(0, 1 − s z) with s = 2 y − 1 for y in {0, 1}, per output; identity link."""
 
-    out_activation = "identity"
-    link = identity_link
-    value_and_delta = sum_pointwise
-
-    def pointwise(self, z, y):  # type: ignore[no-untyped-def]
+    def pointwise(self, z, y):
         sign = TWO * y - ONE
         margin = ONE - sign * z
-        return (margin, -sign) if not margin <= 0 else (margin - margin, sign - sign)
+        return (margin, -sign) if not margin <= 0 else (ZERO * sign, ZERO * sign)
 
 
-@record
+@record(class_numbers=True, out_activation="identity", link=identity_link)
 class CategoricalHinge(NamedTuple):
     """max(0, 1 + max_{j≠y} z_j − z_y) (Crammer & Singer 2001); identity link."""
 
-    class_numbers = True  # y is one class number a row
-    out_activation = "identity"
-    link = identity_link
-
-    def value_and_delta(self, z, y, weight, n_rows, k, delta):  # type: ignore[no-untyped-def]
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):
         total = 0.0
         for i in range(n_rows):
             own = i * k + y[i]

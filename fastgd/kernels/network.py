@@ -29,7 +29,7 @@ class Data(NamedTuple):
 
 
 @njit
-def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):  # type: ignore[no-untyped-def]
+def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):
     """Raw outputs of the network for ``n_rows`` samples; returns where they lie in ``work.units``.
 
     ``rows`` is the number of rows that the workspace was made for.  ``step`` decides the
@@ -37,7 +37,7 @@ def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):  # t
     """
     units = work.units
     start = 0
-    for l in range(layers.size):  # noqa: E741
+    for l in range(layers.size):
         layer = layers[l]
         below = start
         start = layer.outputs * rows
@@ -60,12 +60,12 @@ def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):  # t
 
 
 @njit
-def backward(layers, w, X, order, first, n_rows, rows, work, scale, keep, grad, dropout, step):  # type: ignore[no-untyped-def]
+def backward(layers, w, X, order, first, n_rows, rows, work, scale, keep, grad, dropout, step):
     """``grad = scale · gradient + keep · grad``, from the ``work.delta`` of the raw outputs."""
     units = work.units
     delta = work.delta
     delta_below = work.delta_below
-    for l in range(layers.size - 1, -1, -1):  # noqa: E741
+    for l in range(layers.size - 1, -1, -1):
         layer = layers[l]
         h = layer.n_out
         sum_rows(delta, n_rows, h, scale, keep, grad, layer.biases)
@@ -91,7 +91,7 @@ def backward(layers, w, X, order, first, n_rows, rows, work, scale, keep, grad, 
 
 
 @njit
-def sum_rows(delta, n_rows, h, scale, keep, grad, biases):  # type: ignore[no-untyped-def]
+def sum_rows(delta, n_rows, h, scale, keep, grad, biases):
     """Gradient by the biases: column sums of ``delta``."""
     factor = grad.dtype.type(scale)
     if keep == 0.0:
@@ -103,7 +103,7 @@ def sum_rows(delta, n_rows, h, scale, keep, grad, biases):  # type: ignore[no-un
 
 
 @njit
-def load_targets(data, order, first, n_rows, work):  # type: ignore[no-untyped-def]
+def load_targets(data, order, first, n_rows, work):
     """Copy targets and weights of a batch together; return the sum of the weights."""
     k = data.y.shape[1]
     for i in range(n_rows):
@@ -121,7 +121,7 @@ def load_targets(data, order, first, n_rows, work):  # type: ignore[no-untyped-d
 
 
 @njit(reduction=True)
-def sum_of_squares(x):  # type: ignore[no-untyped-def]
+def sum_of_squares(x):
     """Σ x², in the precision of ``x`` within blocks and in float64 over them."""
     total = 0.0
     for start in range(0, x.size, 4096):
@@ -133,7 +133,7 @@ def sum_of_squares(x):  # type: ignore[no-untyped-def]
 
 
 @njit
-def penalise(layers, w, alpha, total_weight, grad):  # type: ignore[no-untyped-def]
+def penalise(layers, w, alpha, total_weight, grad):
     """Add the derivative of the L2 penalty to ``grad``, unless empty; return the penalty."""
     if alpha == 0.0:
         return 0.0
@@ -146,7 +146,7 @@ def penalise(layers, w, alpha, total_weight, grad):  # type: ignore[no-untyped-d
 
 
 @njit(entry=True)
-def predict_blocks(layers, w, X, n_samples, rows, loss, work, out):  # type: ignore[no-untyped-def]
+def predict_blocks(layers, w, X, n_samples, rows, loss, work, out):
     """Fill ``out`` (N, K) with the predictions for all samples, ``rows`` at a time."""
     k = layers[layers.size - 1].n_out
     order = np.empty(0, np.int64)
@@ -161,7 +161,7 @@ def predict_blocks(layers, w, X, n_samples, rows, loss, work, out):  # type: ign
 
 
 @njit(entry=True)
-def objective(layers, w, data, n_samples, rows, alpha, loss, work, grad):  # type: ignore[no-untyped-def]
+def objective(layers, w, data, n_samples, rows, alpha, loss, work, grad):
     """Value of the objective as (data term, penalty); its gradient goes to ``grad``.
 
     An empty ``grad`` asks for the value alone.  Memory is bounded by blocks of ``rows`` samples.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ TRAINED = (
 class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the perceptrons; not to be used directly."""
 
-    _parameter_constraints: dict[str, Any] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
         "solver": [StrOptions(set(OPTIMIZERS) | set(SOLVERS)), HasMethods("step")],
@@ -99,9 +99,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         """Targets for the kernels, the loss, and the number of outputs."""
 
     @abstractmethod
-    def _score_outputs(
-        self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any
-    ) -> float:
+    def _score_outputs(self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any) -> float:
         """Accuracy or R² of the outputs of the network."""
 
     def _weigh_classes(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
@@ -140,7 +138,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                     f" hidden layer, got {name!r}."
                 )
         dropout = self._per_hidden_layer("dropout")
-        if not all(isinstance(rate, Real) and 0 <= rate < 1 for rate in dropout):
+        if not all(isinstance(rate, Real) and 0 <= float(rate) < 1 for rate in dropout):
             raise ValueError(f"dropout must have rates in [0, 1), got {self.dropout!r}.")
         sizes = (n_features, *self._hidden_sizes, n_outputs)
         return layer_table(sizes, activations, tuple(float(rate) for rate in dropout))
@@ -275,9 +273,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         else:
             self._fit_from_parameters(problem, samples, rule, context, incremental)
         if context is not None:
-            context.call_on_fit_task_end(
-                estimator=self, X=X, y=y, reconstruction_attributes=dict
-            )
+            context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
@@ -314,13 +310,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 best = {"merit": self._merit(), "kept": kept}
         if best is None:
             for name in TRAINED:
-                vars(self).pop(name, None)
+                self.__dict__.pop(name, None)
             raise failure  # type: ignore[misc]
-        vars(self).update(best["kept"])
+        self.__dict__.update(best["kept"])
 
     def _merit(self) -> float:
         if self.validation_scores_:
-            return float(self.best_validation_score_)
+            return float(self.best_validation_score_ or 0.0)
         return -float(self.loss_)
 
     def _forget(self) -> None:
@@ -332,7 +328,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         self.validation_scores_: list[float] | None = None
         self.validation_loss_curve_: list[float] | None = None
         self.best_validation_score_: float | None = None
-        vars(self).pop("_optimizer", None)
+        self.__dict__.pop("_optimizer", None)
 
     @property
     def _stops_early(self) -> bool:
@@ -349,7 +345,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         try:
             self._train(problem, w, samples, rule, context, incremental)
         except ValueError:
-            vars(self).update(before)
+            self.__dict__.update(before)
             raise
 
     def _train(
@@ -366,7 +362,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
             self.validation_scores_, self.validation_loss_curve_ = [], []
             self.best_validation_score_ = -np.inf
         stochastic = self._is_stochastic
-        told = (X, y, sample_weight)
+        told: tuple[Any, ...] = (X, y, sample_weight)
         if rows is not None and context is not None:
             told = tuple(None if a is None else a[rows] for a in told)
         tasks = FitTasks(
@@ -379,8 +375,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                     self, runner, w, held_out, policy, tasks, self.max_iter, incremental
                 )
         else:
-            rows = min(problem.n_samples, block_rows(problem.layers, problem.n_samples, w.dtype))
-            with threads_for(largest_product(problem.layers, rows)):
+            block = min(problem.n_samples, block_rows(problem.layers, problem.n_samples, w.dtype))
+            with threads_for(largest_product(problem.layers, block)):
                 train_by_solver(self, problem, w, held_out, tasks)
         if not np.isfinite(w).all():
             raise ValueError(
@@ -428,9 +424,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                     stacklevel=4,
                 )
             batch_size = int(min(self.batch_size, n_samples))
-        optimizer = getattr(self, "_optimizer", None)
-        same_rule = optimizer is not None and type(optimizer.rule) is type(rule)
-        if not (incremental and same_rule):
+        optimizer: Any = getattr(self, "_optimizer", None) if incremental else None
+        if optimizer is None or type(optimizer.rule) is not type(rule):
             optimizer = Optimizer(rule, w)
         self._optimizer = optimizer
         policy, schedule = self._learning_rate_policy()

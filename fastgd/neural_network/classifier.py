@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
@@ -87,7 +87,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     True
     """
 
-    _parameter_constraints: dict[str, Any] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions(set(CLASSIFICATION_LOSSES)), HasMethods("value_and_delta")],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
@@ -248,9 +248,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             outputs = outputs.ravel()
         return self._label_binarizer.inverse_transform(outputs, threshold)
 
-    def _score_outputs(
-        self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any
-    ) -> float:
+    def _score_outputs(self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any) -> float:
         if np.ndim(y) == 2 and isinstance(self._fitted_loss(), KLDivergence):
             y = self.classes_[y.argmax(axis=1)]
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))

@@ -93,10 +93,7 @@ class _Recorder:
         starts = self._problem.layers["weights"]
         stops = starts + self._problem.layers["n_in"] * self._problem.layers["n_out"]
         return np.array(
-            [
-                np.linalg.norm(grad[start:stop])
-                for start, stop in zip(starts, stops, strict=True)
-            ]
+            [np.linalg.norm(grad[start:stop]) for start, stop in zip(starts, stops, strict=True)]
         )
 
 

@@ -26,9 +26,7 @@ class Problem(NamedTuple):
     dtype: np.dtype[Any]
 
     def objective(self) -> Objective:
-        return Objective(
-            self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype
-        )
+        return Objective(self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype)
 
     def reported(self, data_term: float, penalty: float) -> float:
         """The loss as scikit-learn reports it: squared errors averaged over the outputs."""
@@ -47,8 +45,10 @@ def read_only(a: NDArray[Any]) -> NDArray[Any]:
 def as_matrix(X: Any) -> Dense | CSR:
     """Wrap a validated input, C-contiguous or CSR, without a copy."""
     if scipy.sparse.issparse(X):
-        parts = (read_only(np.ascontiguousarray(a)) for a in (X.data, X.indices, X.indptr))
-        return CSR(*parts, X.shape[1])
+        data, indices, indptr = (
+            read_only(np.ascontiguousarray(a)) for a in (X.data, X.indices, X.indptr)
+        )
+        return CSR(data, indices, indptr, X.shape[1])
     # A reshape of a memory map stays one, which Numba does not take.
     X = np.require(np.asarray(X), requirements=["C", "A"])
     return Dense(read_only(X.reshape(-1)), X.shape[1])

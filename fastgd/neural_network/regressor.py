@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ default='squared_error'
     True
     """
 
-    _parameter_constraints: dict[str, Any] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions(set(REGRESSION_LOSSES)), HasMethods("value_and_delta")],
     }
@@ -135,9 +135,7 @@ default='squared_error'
     def _squeeze(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
-    def _score_outputs(
-        self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any
-    ) -> float:
+    def _score_outputs(self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any) -> float:
         return float(r2_score(y, self._squeeze(outputs), sample_weight=sample_weight))
 
     @available_if(lambda estimator: estimator._check_solver())

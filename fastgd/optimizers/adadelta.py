@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record
+@record(state=("square_average", "square_delta_average"))
 class Adadelta(NamedTuple):
     """Steps in the units of the parameters, from running averages of g² and of Δ².
 
@@ -37,9 +37,7 @@ class Adadelta(NamedTuple):
     epsilon: float = 1e-6
     weight_decay: float = 0.0
 
-    state = ("square_average", "square_delta_average")
-
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         v, u = state[0], state[1]
         decay = real(self.weight_decay)

@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record
+@record(state=("sum_of_squares",))
 class Adagrad(NamedTuple):
     """Learning rates that shrink with the sum of squared gradients.
 
@@ -37,9 +37,7 @@ class Adagrad(NamedTuple):
     initial_accumulator: float = 0.0
     epsilon: float = 1e-10
 
-    state = ("sum_of_squares",)
-
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         total = state[0]
         decay = real(self.weight_decay)

@@ -11,7 +11,7 @@ from fastgd._jit import njit
 from fastgd._record import record
 
 
-@record
+@record()
 class Adam(NamedTuple):
     """Gradient average over the root of the squared-gradient average, both bias-corrected.
 
@@ -53,7 +53,7 @@ class Adam(NamedTuple):
     def state(self) -> tuple[str, ...]:
         return adam_state(self.amsgrad)
 
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         adam_step(
             w, g, state, t, learning_rate, self.beta_1, self.beta_2, self.epsilon,
             self.weight_decay, 0.0, self.amsgrad, self.epsilon_hat,
@@ -67,7 +67,9 @@ def adam_state(amsgrad: bool) -> tuple[str, ...]:
 
 
 @njit
-def adam_step(w, g, state, t, learning_rate, beta_1, beta_2, epsilon, coupled, decoupled, amsgrad, epsilon_hat):  # type: ignore[no-untyped-def]  # noqa: E501
+def adam_step(
+    w, g, state, t, learning_rate, beta_1, beta_2, epsilon, coupled, decoupled, amsgrad, epsilon_hat
+):
     """Adam's update; ``coupled`` and ``decoupled`` are the two kinds of weight decay."""
     real = w.dtype.type
     m, v = state[0], state[1]

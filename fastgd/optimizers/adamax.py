@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastgd._record import record
 
 
-@record
+@record(state=("average", "largest"))
 class Adamax(NamedTuple):
     """Adam with the infinity norm.
 
@@ -34,9 +34,7 @@ class Adamax(NamedTuple):
     epsilon: float = 1e-8
     weight_decay: float = 0.0
 
-    state = ("average", "largest")
-
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         m, u = state[0], state[1]
         rate = real(learning_rate / (1.0 - self.beta_1**t))

@@ -8,7 +8,7 @@ from fastgd._record import record
 from fastgd.optimizers.adam import adam_state, adam_step
 
 
-@record
+@record()
 class AdamW(NamedTuple):
     """Adam with decoupled weight decay: w ← w · (1 − learning_rate · weight_decay), then Adam.
 
@@ -34,7 +34,7 @@ class AdamW(NamedTuple):
     def state(self) -> tuple[str, ...]:
         return adam_state(self.amsgrad)
 
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         adam_step(
             w, g, state, t, learning_rate, self.beta_1, self.beta_2, self.epsilon,
             0.0, self.weight_decay, self.amsgrad, False,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastgd._record import record
 
 
-@record
+@record(state=("average",), solution="average")
 class ASGD(NamedTuple):
     """Gradient descent with a decreasing rate, and the average of its iterates.
 
@@ -40,10 +40,7 @@ class ASGD(NamedTuple):
     average_start: float = 1e6
     weight_decay: float = 0.0
 
-    state = ("average",)
-    solution = "average"
-
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         average = state[0]
         rate = learning_rate

@@ -1,4 +1,4 @@
-"""Lion: Chen et al. 2023, "Symbolic discovery of optimization algorithms" (arXiv 2302.06675), alg. 2."""
+"""Lion: Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from fastgd._record import record
 
 
-@record
+@record(state=("average",))
 class Lion(NamedTuple):
-    """The sign of an interpolated momentum, with decoupled weight decay.
+    """The sign of an interpolated momentum, with decoupled weight decay (arXiv 2302.06675).
 
     ::
 
@@ -32,9 +32,7 @@ class Lion(NamedTuple):
     beta_2: float = 0.99
     weight_decay: float = 0.0
 
-    state = ("average",)
-
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         m = state[0]
         rate = real(learning_rate)

@@ -10,7 +10,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record
+@record(state=("average", "square_average"), scalars=("momentum_product",))
 class NAdam(NamedTuple):
     """Adam with Nesterov's momentum and a warm-up of beta_1.
 
@@ -42,10 +42,7 @@ class NAdam(NamedTuple):
     momentum_decay: float = 4e-3
     decoupled_weight_decay: bool = False
 
-    state = ("average", "square_average")
-    scalars = ("momentum_product",)
-
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         m, v = state[0], state[1]
         now = self.beta_1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay))

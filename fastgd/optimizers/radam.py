@@ -1,4 +1,4 @@
-"""RAdam: Liu et al. 2020, "On the variance of the adaptive learning rate" (arXiv 1908.03265), alg. 2."""
+"""RAdam: Liu et al. 2020, "On the variance of the adaptive learning rate", algorithm 2."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 from fastgd._record import record
 
 
-@record
+@record(state=("average", "square_average"))
 class RAdam(NamedTuple):
     """Adam that waits for its second moment: momentum alone while the variance is unknown.
+
+    arXiv 1908.03265.
 
     With g = gradient + weight_decay · w, m and v as in Adam::
 
@@ -41,9 +43,7 @@ class RAdam(NamedTuple):
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
 
-    state = ("average", "square_average")
-
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         m, v = state[0], state[1]
         rate = learning_rate / (1.0 - self.beta_1**t)

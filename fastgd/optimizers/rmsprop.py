@@ -1,4 +1,4 @@
-"""RMSprop: Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013 (arXiv 1308.0850), eq. 38-41."""
+"""RMSprop: Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv 1308.0850."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record
+@record()
 class RMSprop(NamedTuple):
     """Gradient over a running root mean square of it.
 
@@ -49,7 +49,7 @@ class RMSprop(NamedTuple):
             return ("square_average", "velocity", "average")
         return ("square_average", "velocity") if self.momentum else ("square_average",)
 
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         v = state[0]
         decay = real(self.weight_decay)

@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record
+@record(state=("gradient_before", "step_size"))
 class Rprop(NamedTuple):
     """A step size for each parameter, from the sign of the gradient alone; for full batches.
 
@@ -33,8 +33,6 @@ class Rprop(NamedTuple):
     step_size_min: float = 1e-6
     step_size_max: float = 50.0
 
-    state = ("gradient_before", "step_size")
-
     def check(self) -> None:
         if self.step_size_min > self.step_size_max:
             raise ValueError(
@@ -42,7 +40,7 @@ class Rprop(NamedTuple):
                 f" {self.step_size_min} and {self.step_size_max}."
             )
 
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         before, size = state[0], state[1]
         minus, plus = real(self.eta_minus), real(self.eta_plus)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastgd._record import record
 
 
-@record
+@record()
 class SGD(NamedTuple):
     """Gradient descent, with momentum if ``momentum`` is not 0.
 
@@ -57,7 +57,7 @@ class SGD(NamedTuple):
                 f" momentum={self.momentum} and dampening={self.dampening}."
             )
 
-    def step(self, w, g, state, scalars, t, learning_rate):  # type: ignore[no-untyped-def]
+    def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         decay = real(self.weight_decay)
         outer = real(1.0 if self.rate_in_velocity else learning_rate)

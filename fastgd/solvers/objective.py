@@ -70,7 +70,7 @@ class Objective:
         w = np.ascontiguousarray(w, self.dtype)
         self.n_passes += 1
         with np.errstate(all="ignore"):
-            return objective(  # type: ignore[no-any-return]
+            return objective(
                 self.layers, w, self.data, self.n_samples, self._rows,
                 self.alpha, self.loss, self._work, grad,
             )  # fmt: skip
