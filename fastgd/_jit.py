@@ -27,9 +27,11 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core import config
-from numba.core.types import BaseNamedTuple
 from numba.core.caching import CompileResultCacheImpl
 from numba.extending import overload
+
+# Numba offers this type under a name that its stubs do not know.
+BaseNamedTuple: Any = numba.core.types.BaseNamedTuple
 
 PACKAGE = Path(__file__).resolve().parent
 

@@ -106,6 +106,23 @@ def exp_shifted(z, n_rows, k, out):
         out[p] = exp(out[p])
 
 
+@njit(reduction=True)
+def top_and_rest(z, shifted, start, stop):
+    """Where the largest of a row lies, and the sum of the other exponentials.
+
+    log1p of the rest keeps the digits of a small loss, which the log of 1 + rest would lose.
+    """
+    top = start
+    for p in range(start + 1, stop):
+        if z[p] > z[top]:
+            top = p
+    rest = z.dtype.type(0.0)
+    for p in range(start, stop):
+        if p != top:
+            rest += shifted[p]
+    return top, rest
+
+
 @record(
     out_activation="identity",
     reports_mean_of_outputs=True,
@@ -184,14 +201,10 @@ class CategoricalLogLoss(NamedTuple):
         exp_shifted(z, n_rows, k, delta)
         total = 0.0
         for i in range(n_rows):
-            mass = z.dtype.type(0.0)
-            highest = z[i * k]
-            for p in range(i * k, (i + 1) * k):
-                mass += delta[p]
-                highest = max(highest, z[p])
+            top, rest = top_and_rest(z, delta, i * k, (i + 1) * k)
             own = i * k + y[i]
-            total += np.float64(weight[i] * (np.log(mass) + (highest - z[own])))
-            scale = weight[i] / mass
+            total += np.float64(weight[i] * (log1p(rest) + (z[top] - z[own])))
+            scale = weight[i] / (ONE + rest)
             for p in range(i * k, (i + 1) * k):
                 delta[p] *= scale
             delta[own] -= weight[i]
@@ -206,21 +219,17 @@ class KLDivergence(NamedTuple):
         exp_shifted(z, n_rows, k, delta)
         total = 0.0
         for i in range(n_rows):
-            mass = z.dtype.type(0.0)
-            highest = z[i * k]
-            for p in range(i * k, (i + 1) * k):
-                mass += delta[p]
-                highest = max(highest, z[p])
-            log_mass = np.log(mass)
+            top, rest = top_and_rest(z, delta, i * k, (i + 1) * k)
+            log_mass = log1p(rest)
             sum_y = z.dtype.type(0.0)
             value = 0.0
             for p in range(i * k, (i + 1) * k):
                 if y[p] > 0:
-                    value += y[p] * (np.log(y[p]) + (highest - z[p]) + log_mass)
+                    value += y[p] * (np.log(y[p]) + (z[top] - z[p]) + log_mass)
                 sum_y += y[p]
             total += np.float64(weight[i]) * value
             for p in range(i * k, (i + 1) * k):
-                delta[p] = weight[i] * (sum_y * delta[p] / mass - y[p])
+                delta[p] = weight[i] * (sum_y * delta[p] / (ONE + rest) - y[p])
         return total
 
 

@@ -1,0 +1,215 @@
+"""Update rules: PyTorch's recorded trajectories, the papers' formulas, and how rules behave."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+import naive
+from fastgd import MLPClassifier, optimizers
+from fastgd._record import BOUNDS, checked
+from fastgd.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer
+
+RECORDED = np.load(Path(__file__).parent / "recorded" / "optimizers.npz")
+CASES = json.loads(str(RECORDED["cases"]))
+DEFAULTS = json.loads(str(RECORDED["defaults"]))
+# Two unequal values of each field, none of them the default of any rule.
+UNUSUAL = {
+    "learning_rate": (0.003, 0.05),
+    "learning_rate_decay": (0.01, 0.2),
+    "momentum": (0.5, 0.8),
+    "dampening": (0.1, 0.3),
+    "weight_decay": (0.02, 0.2),
+    "beta_1": (0.8, 0.95),
+    "beta_2": (0.98, 0.995),
+    "epsilon": (1e-3, 1e-2),
+    "rho": (0.8, 0.95),
+    "initial_accumulator": (0.1, 0.7),
+    "momentum_decay": (1e-3, 2e-2),
+    "eta_minus": (0.4, 0.7),
+    "eta_plus": (1.1, 1.4),
+    "step_size_min": (1e-4, 1e-3),
+    "step_size_max": (0.05, 1.0),
+    "decay": (1e-3, 0.05),
+    "power": (0.5, 0.9),
+    "average_start": (0.0, 10.0),
+}
+# What a field needs beside it to matter.
+BESIDE = {"dampening": {"momentum": 0.9}, "nesterov": {"momentum": 0.9}}
+BESIDE |= {"momentum_decay": {}, "decoupled_weight_decay": {"weight_decay": 0.1}}
+BESIDE |= {"rate_in_velocity": {"momentum": 0.9}, "step_size_max": {"learning_rate": 2.0}}
+
+
+def unusual_cases():
+    for name, cls in OPTIMIZERS.items():
+        yield name, {}
+        for field, default in cls._field_defaults.items():
+            for value in (True,) if isinstance(default, bool) else UNUSUAL[field]:
+                yield name, {**BESIDE.get(field, {}), field: value}
+
+
+def run(rule, w, gradients):
+    w = w.copy()
+    optimizer = Optimizer(rule, w)
+    iterates, solutions = [], []
+    for g in gradients:
+        optimizer.update(w, g.astype(w.dtype))
+        iterates.append(w.copy())
+        solutions.append(optimizer.solution(w).copy())
+    return np.array(iterates), np.array(solutions)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['rule']}{case['fields']}")
+def test_pytorch_over_1000_recorded_gradients(case):
+    rule = getattr(optimizers, case["rule"])(**case["fields"])
+    iterates, solutions = run(rule, RECORDED["w0"], RECORDED["gradients"])
+    at = RECORDED["steps"] - 1
+    np.testing.assert_allclose(iterates[at], RECORDED[case["key"]], rtol=1e-12, atol=1e-12)
+    if case["rule"] == "ASGD":
+        average = RECORDED[case["key"] + "_average"]
+        np.testing.assert_allclose(solutions[at], average, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_those_of_pytorch(name):
+    ours = getattr(optimizers, name)()._asdict()
+    assert {field: ours[field] for field in DEFAULTS[name]} == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("name", "fields"), list(unusual_cases()))
+def test_formula_of_the_paper(name, fields, dtype):
+    rule = OPTIMIZERS[name](**fields)
+    w, gradients = RECORDED["w0"], RECORDED["gradients"][:50]
+    expected = naive.trajectory(name, w, gradients, rule._asdict())
+    iterates, _ = run(rule, w.astype(dtype), gradients)
+    assert iterates.dtype == dtype
+    # 50 steps of rounding; Rprop compares signs of float32 products with those of float64.
+    tolerance = 1e-11 if dtype == np.float64 else 2e-3
+    np.testing.assert_allclose(iterates, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_field_matters(name):
+    """A field that the step forgot would change nothing."""
+    w, gradients = RECORDED["w0"], RECORDED["gradients"][:30]
+    for case_name, fields in unusual_cases():
+        if case_name == name and fields:
+            field = list(fields)[-1]
+            others = {key: value for key, value in fields.items() if key != field}
+            base = run(OPTIMIZERS[name](**others), w, gradients)
+            changed = run(OPTIMIZERS[name](**fields), w, gradients)
+            assert any((a != b).any() for a, b in zip(base, changed, strict=True)), field
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_rules_are_records(name):
+    cls = OPTIMIZERS[name]
+    rule = cls(learning_rate=0.25)
+    assert rule == cls(learning_rate=0.25)
+    assert rule != cls(learning_rate=0.5)
+    assert hash(rule) == hash(cls(learning_rate=0.25))
+    assert repr(rule).startswith(f"{cls.__name__}(learning_rate=0.25")
+    assert pickle.loads(pickle.dumps(rule)) == rule
+    assert copy.deepcopy(rule) == rule
+    assert clone(MLPClassifier(solver=rule)).solver == rule
+    with pytest.raises(AttributeError):
+        rule.learning_rate = 1.0
+
+
+def test_rules_of_different_classes_differ_even_with_equal_values():
+    assert Adam()._replace(weight_decay=0.01)[:6] == tuple(AdamW())
+    assert AdamW() != Adam(weight_decay=0.01)
+    assert AdamW() != tuple(AdamW())
+    assert len({SGD(), SGD(), Adam()}) == 2
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, "fast", None])
+def test_bad_field_is_named_with_its_value(name, bad):
+    with pytest.raises(ValueError, match=rf"learning_rate must be a number in .* got {bad!r}"):
+        Optimizer(OPTIMIZERS[name](learning_rate=bad), np.zeros(2))
+
+
+def test_fields_that_exclude_each_other():
+    with pytest.raises(ValueError, match="nesterov=True needs a momentum"):
+        checked(SGD(nesterov=True))
+    with pytest.raises(ValueError, match="step_size_min must not exceed"):
+        checked(optimizers.Rprop(step_size_min=100.0))
+    with pytest.raises(TypeError, match="NamedTuple with a field learning_rate"):
+        Optimizer((1, 2), np.zeros(2))
+
+
+def test_bounds_name_fields_that_exist():
+    fields = {field for cls in OPTIMIZERS.values() for field in cls._fields}
+    assert fields >= set(BOUNDS) - {"delta", "quantile"}
+
+
+class SignDescent(NamedTuple):
+    """A rule that is none of ours, written as a user would."""
+
+    learning_rate: float = 0.01
+    memory: float = 0.5
+    state = ("average",)
+    scalars = ("n_calls",)
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        average = state[0]
+        scalars[0] += 1
+        for i in range(w.size):
+            average[i] = self.memory * average[i] + (1 - self.memory) * g[i]
+            w[i] -= learning_rate * np.sign(average[i])
+
+
+def test_rule_of_a_user_works_everywhere(digits):
+    rule = SignDescent(learning_rate=0.5)
+    w = np.array([1.0, -1.0])
+    optimizer = Optimizer(rule, w)
+    optimizer.update(w, np.array([2.0, -3.0]))
+    assert w.tolist() == [0.5, -0.5]
+    assert optimizer.memory.scalars[0] == 1
+    X, y = digits
+    clf = MLPClassifier(
+        (8,), solver=SignDescent(0.005), batch_size=16, max_iter=30, random_state=0, tol=0
+    )
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        assert clf.fit(X, y).score(X, y) > 0.9
+    assert clone(clf).solver == clf.solver
+    assert isinstance(pickle.loads(pickle.dumps(clf)).solver, SignDescent)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_rules_go_into_a_grid(digits):
+    X, y = digits
+    grid = {"solver": [SGD(learning_rate=1e-6), Adam(learning_rate=0.05), AdamW(), "rmsprop"]}
+    estimator = MLPClassifier((8,), max_iter=5, random_state=0)
+    search = GridSearchCV(estimator, grid, cv=2).fit(X, y)
+    assert search.best_params_["solver"] == Adam(learning_rate=0.05)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(sorted(OPTIMIZERS)),
+    st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=5),
+    st.integers(1, 12),
+)
+def test_zero_gradient_without_decay_moves_nothing(name, w, n_steps):
+    rule = OPTIMIZERS[name]()
+    fields = {field: 0.0 for field in ("weight_decay", "decay") if field in rule._fields}
+    w = np.array(w)
+    iterates, _ = run(rule._replace(**fields), w, np.zeros((n_steps, w.size)))
+    np.testing.assert_array_equal(iterates[-1], w)
+
+
+def test_momentum_zero_equals_plain_descent():
+    w, gradients = RECORDED["w0"], RECORDED["gradients"][:20]
+    plain, _ = run(SGD(learning_rate=0.1), w, gradients)
+    np.testing.assert_allclose(plain, w - 0.1 * np.cumsum(gradients, axis=0), rtol=1e-13)
