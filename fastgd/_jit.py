@@ -197,21 +197,17 @@ def njit(
 
 
 @functools.cache
-def _compiled(cls: type, method: str, reduction: bool) -> Any:
-    return njit(getattr(cls, method), reduction=reduction)
+def _compiled(cls: type, method: str) -> Any:
+    return njit(getattr(cls, method))
 
 
-def dispatch_on_class(
-    stub: Callable[..., Any] | None = None, *, reduction: bool = False
-) -> Callable[..., Any]:
+def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:
     """Make ``stub(obj, ...)`` call, inside kernels, the method of that name of ``obj``'s class.
 
     The choice falls at compile time, on the NamedTuple class of the first argument: only the
     method in use is compiled, it is inlined, and a class that a user writes in a script is
     served exactly as one of ours.  The stub's own body does the same in plain Python.
     """
-    if stub is None:
-        return functools.partial(dispatch_on_class, reduction=reduction)
     name = stub.__name__
     parameters = ", ".join(stub.__code__.co_varnames[: stub.__code__.co_argcount])
     namespace: dict[str, Any] = {}
@@ -226,7 +222,7 @@ def dispatch_on_class(
 
     def compiled_for(numba_type: Any) -> Any:
         if isinstance(numba_type, BaseNamedTuple):
-            return _compiled(numba_type.instance_class, name, reduction)
+            return _compiled(numba_type.instance_class, name)
         return None
 
     namespace["compiled_for"] = compiled_for

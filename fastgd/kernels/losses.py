@@ -34,7 +34,7 @@ HALF = np.float32(0.5)
 ZERO = np.float32(0.0)
 
 
-@dispatch_on_class(reduction=True)
+@dispatch_on_class
 def value_and_delta(loss, z, y, weight, n_rows, k, delta):
     """Weighted sum of ``loss`` over ``n_rows`` rows; its derivatives go to ``delta``."""
     return loss.value_and_delta(z, y, weight, n_rows, k, delta)
@@ -53,6 +53,12 @@ def link(loss, z, n_rows, k):
 
 
 def sum_pointwise(self, z, y, weight, n_rows, k, delta):
+    return _sum_pointwise(self, z, y, weight, n_rows, k, delta)
+
+
+@njit(reduction=True)
+def _sum_pointwise(self, z, y, weight, n_rows, k, delta):
+    # Only the sum over samples may be reordered, not the arithmetic within ``pointwise``.
     total = 0.0
     if k == 1:
         for i in range(n_rows):

@@ -70,7 +70,7 @@ class EpochRunner:
         self._work = make_workspace(
             problem.layers, batch_size, problem.dtype, problem.data.y, gather
         )
-        self._totals = np.zeros(1 + problem.layers.size)
+        self._totals = np.zeros(2 + problem.layers.size)
         self._slice = 1  # batches that fit into SLICE_SECONDS, as far as is known
 
     def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:
@@ -105,10 +105,10 @@ class EpochRunner:
     @property
     def mean_loss(self) -> float:
         """Mean over the samples of the objective of their batch, as it was before its update."""
-        data_and_penalty = self._totals[0] / self.n_samples
-        return float(data_and_penalty)
+        data_term, penalty = self._totals[:2] / self.n_samples
+        return float(self.problem.reported(data_term, penalty))
 
     @property
     def grad_norms(self) -> NDArray[np.float64]:
         """Mean over the batches of the norm of each layer's weight gradient, shape (L,)."""
-        return self._totals[1:] / self.n_batches
+        return self._totals[2:] / self.n_batches

@@ -91,7 +91,7 @@ def _record_epoch(estimator: Any, runner: EpochRunner) -> None:
     estimator.n_iter_ += 1
     estimator.n_passes_ += 1
     estimator.loss_ = runner.mean_loss
-    estimator.t_ += runner.problem.n_samples
+    estimator.t_ += runner.n_samples
     estimator.loss_curve_.append(estimator.loss_)
     estimator.grad_norm_curve_.append(runner.grad_norms)
     if estimator.verbose:
