@@ -41,6 +41,9 @@ from fastgd.solvers.objective import block_rows
 POLICIES = frozenset({"constant", "invscaling", "adaptive"})
 DEFAULT_RATE = 0.001
 
+# What is known of the classes and of a training that goes on, beside the public attributes.
+PRIVATE_STATE = ("_label_binarizer", "_optimizer", "_no_improvement_count", "_random_state")
+
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
 TRAINED = (
     "coefs_", "intercepts_", "n_iter_", "n_passes_", "t_", "loss_", "best_loss_", "loss_curve_",
@@ -237,6 +240,27 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool
     ) -> Any:
+        """Fit, or leave the estimator as it was."""
+        before = self._fitted_state()
+        try:
+            self._fit_checked(X, y, sample_weight, X_val, y_val, incremental)
+        except BaseException:
+            for name in self._fitted_state():
+                del self.__dict__[name]
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fitted_state(self) -> dict[str, Any]:
+        return {
+            name: list(value) if isinstance(value, list) else value
+            for name, value in vars(self).items()
+            if (name.endswith("_") and not name.startswith("_")) or name in PRIVATE_STATE
+        }
+
+    def _fit_checked(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool
+    ) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if (X_val is None) != (y_val is None):
@@ -274,7 +298,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
             self._fit_from_parameters(problem, samples, rule, context, incremental)
         if context is not None:
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
-        return self
 
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
         X_val, y_val = validate_data(
@@ -294,24 +317,24 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         # The output layer is drawn as the layer below it, which is scikit-learn's choice.
         last = hidden[-1] if hidden else str(self.activation)
         best: dict[str, Any] | None = None
-        failure: ValueError | None = None
+        failure: FloatingPointError | None = None
         for _ in range(1 if incremental else self.n_init):
             w = initial_parameters(
                 self.init, self._random_state, sizes, (*hidden, last), problem.dtype
             )
             self._forget()
             try:
-                self._train(problem, w, samples, rule, context, incremental)
-            except ValueError as error:
+                interrupted = self._train(problem, w, samples, rule, context, incremental)
+            except FloatingPointError as error:
                 failure = error
                 continue
             if best is None or self._merit() > best["merit"]:
                 kept = {name: vars(self)[name] for name in TRAINED if name in vars(self)}
                 best = {"merit": self._merit(), "kept": kept}
+            if interrupted:
+                break
         if best is None:
-            for name in TRAINED:
-                self.__dict__.pop(name, None)
-            raise failure  # type: ignore[misc]
+            raise ValueError(str(failure)) from None
         self.__dict__.update(best["kept"])
 
     def _merit(self) -> float:
@@ -337,21 +360,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     def _fit_from_parameters(
         self, problem: Problem, samples: Any, rule: Any, context: Any, incremental: bool
     ) -> None:
-        """Go on from the parameters of the last fit, which stay as they were if this one fails."""
+        """Go on from the parameters of the last fit."""
         w = flat_parameters(self.coefs_, self.intercepts_, problem.layers).copy()
         if not hasattr(self, "grad_norm_curve_"):  # parameters that the user set by hand
             self._forget()
-        before = {name: vars(self)[name] for name in TRAINED if name in vars(self)}
         try:
             self._train(problem, w, samples, rule, context, incremental)
-        except ValueError:
-            self.__dict__.update(before)
-            raise
+        except FloatingPointError as error:
+            raise ValueError(str(error)) from None
 
     def _train(
         self, problem: Problem, w: NDArray[Any], samples: Any, rule: Any, context: Any,
         incremental: bool,
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
+        """Train ``w`` and keep what came of it; whether the user interrupted it."""
         X, y, sample_weight, X_val, y_val = samples
         rows, held_out = None, None
         if X_val is not None:
@@ -371,19 +393,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if stochastic:
             runner, policy = self._epoch_runner(problem, w, rows, rule, incremental)
             with threads_for(largest_product(problem.layers, runner.batch_size)):
-                train_by_epochs(
+                interrupted = train_by_epochs(
                     self, runner, w, held_out, policy, tasks, self.max_iter, incremental
                 )
         else:
             block = min(problem.n_samples, block_rows(problem.layers, problem.n_samples, w.dtype))
             with threads_for(largest_product(problem.layers, block)):
-                train_by_solver(self, problem, w, held_out, tasks)
+                interrupted = train_by_solver(self, problem, w, held_out, tasks)
         if not np.isfinite(w).all():
-            raise ValueError(
+            raise FloatingPointError(
                 "Solver produced non-finite parameter weights. The input data may contain large"
                 " values and need to be preprocessed."
             )
         self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
+        return interrupted
 
     def _split(
         self, problem: Problem, X: Any, y: Any, sample_weight: Any

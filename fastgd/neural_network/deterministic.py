@@ -21,8 +21,11 @@ def train_by_solver(
     w: NDArray[Any],
     held_out: HeldOut | None,
     tasks: FitTasks,
-) -> None:
-    """Minimise the objective from ``w``, write the result into ``w``, keep the curves."""
+) -> bool:
+    """Minimise the objective from ``w``, write the result into ``w``, keep the curves.
+
+    Returns whether the user pressed Ctrl-C.
+    """
     objective = problem.objective()
     recorder = _Recorder(estimator, problem, objective, w, held_out, tasks)
     estimator.n_iter_ = 0
@@ -40,7 +43,7 @@ def train_by_solver(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
         w[:] = recorder.x
-        return
+        return True
     finally:
         estimator.n_passes_ = objective.n_passes
     w[:] = result.x
@@ -48,6 +51,7 @@ def train_by_solver(
     estimator.loss_ = problem.reported(*objective.terms_and_grad(result.x)[0])
     if result.status != 0 and not recorder.stopped:
         _warn_of(estimator, result)
+    return False
 
 
 class _Recorder:

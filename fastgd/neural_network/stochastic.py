@@ -28,7 +28,7 @@ def train_by_epochs(
     tasks: FitTasks,
     max_epochs: int,
     incremental: bool,
-) -> None:
+) -> bool:
     """Train ``w`` in place and keep the estimator's curves and counters.
 
     Parameters
@@ -45,10 +45,16 @@ def train_by_epochs(
     max_epochs : int
     incremental : bool
         One epoch, no word about convergence.
+
+    Returns
+    -------
+    interrupted : bool
+        Whether the user pressed Ctrl-C.
     """
     grad = np.empty_like(w)
     estimator.n_iter_ = estimator.n_passes_ = 0
     best_w = w.copy() if estimator.early_stopping else w
+    interrupted = False
     try:
         for _ in range(max_epochs):
             tasks.begin(w)
@@ -80,11 +86,13 @@ def train_by_epochs(
                     stacklevel=2,
                 )
     except KeyboardInterrupt:
+        interrupted = True
         warnings.warn("Training interrupted by user.", stacklevel=2)
         if estimator.n_iter_ == 0:
             estimator.loss_ = runner.mean_loss
     if not incremental:
         w[:] = best_w if estimator.early_stopping else runner.optimizer.solution(w)
+    return interrupted
 
 
 def _record_epoch(estimator: Any, runner: EpochRunner) -> None:
