@@ -480,6 +480,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     def _fitted_loss(self) -> Any:
         """The loss of the last fit, whose link predictions go through."""
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "coefs_"):
+            # Pickle stores each view as an array of its own; predictions want one vector.
+            layers = self._network(self.coefs_[0].shape[0], self.intercepts_[-1].size)
+            w = flat_parameters(self.coefs_, self.intercepts_, layers)
+            self.coefs_, self.intercepts_ = parameter_views(w, layers)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True

@@ -40,8 +40,12 @@ CLASSIFICATION_LOSSES = {
 SUM_TOLERANCE = 1e-3
 
 
+def _gives_margins(estimator: Any) -> bool:
+    return bool(estimator._loss_class(False).out_activation == "identity")
+
+
 def _gives_probabilities(estimator: Any) -> bool:
-    if estimator._loss_class(False).out_activation == "identity":
+    if _gives_margins(estimator):
         raise AttributeError(
             f"probabilities are not available with loss={estimator.loss!r}, whose outputs are"
             " margins."
@@ -60,7 +64,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------{PARAMETERS}
     loss : {{'log_loss', 'hinge', 'kl_divergence'}} or loss object, default='log_loss'
         'log_loss' is cross-entropy: binary, categorical, or per label.  'hinge' is the hinge
-        loss, of Crammer and Singer for several classes; it has no probabilities.
+        loss, of Crammer and Singer for several classes; it has margins
+        (``decision_function``) instead of probabilities.
         'kl_divergence' takes as ``y`` a matrix (n_samples, n_classes) of probabilities.
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, multiplied with ``sample_weight``; 'balanced': inversely
@@ -250,6 +255,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if np.ndim(y) == 2 and isinstance(self._fitted_loss(), KLDivergence):
             y = self.classes_[y.argmax(axis=1)]
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
+
+    @available_if(_gives_margins)
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Margins, for the losses that have no probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        margins : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes, above 0 means ``classes_[1]``.
+        """
+        outputs = self._outputs(X)
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     @available_if(_gives_probabilities)
     def predict_proba(self, X: Any) -> NDArray[Any]:

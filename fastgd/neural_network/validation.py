@@ -44,7 +44,9 @@ class HeldOut:
         outputs = predict(self._problem.layers, w, self._problem.loss, self._X)
         if not np.isfinite(outputs).all():
             return np.nan
-        return self._score(self._y, outputs, self._sample_weight)
+        # Just before a divergence the squares of finite outputs overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._score(self._y, outputs, self._sample_weight)
 
     def loss(self, w: NDArray[Any]) -> float:
         """Mean loss of the parameters, without the penalty."""

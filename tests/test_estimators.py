@@ -1,0 +1,541 @@
+"""What the estimators offer beyond scikit-learn's, and how they take bad input."""
+
+import pickle
+import signal
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score
+from sklearn.utils.class_weight import compute_sample_weight
+
+from fastgd import MLPClassifier, MLPRegressor, losses
+from fastgd.optimizers import ASGD, OPTIMIZERS, SGD, Adam, RMSprop, schedules
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def small(**parameters):
+    return MLPClassifier(
+        **{"hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0} | parameters
+    )
+
+
+# Solvers.
+
+
+@pytest.mark.parametrize("solver", [name for name in OPTIMIZERS if name not in ("sgd", "adam")])
+def test_rule_by_name_is_the_rule_with_its_defaults(digits, solver):
+    by_name = small(solver=solver, max_iter=2).fit(*digits)
+    by_object = small(solver=OPTIMIZERS[solver](), max_iter=2).fit(*digits)
+    np.testing.assert_array_equal(by_name.coefs_[0], by_object.coefs_[0])
+
+
+def test_learning_rate_init_is_not_ignored_in_silence(digits):
+    with pytest.warns(UserWarning, match=r"Pass solver=fastgd.optimizers.RMSprop"):
+        small(solver="rmsprop", learning_rate_init=0.1).fit(*digits)
+
+
+def test_strings_sgd_and_adam_are_the_named_variants(digits):
+    adam = small(solver="adam").fit(*digits)
+    assert adam._optimizer.rule == Adam(epsilon_hat=True)
+    same = small(solver=Adam(epsilon_hat=True)).fit(*digits)
+    np.testing.assert_array_equal(adam.coefs_[0], same.coefs_[0])
+    sgd = small(solver="sgd").fit(*digits)
+    rule = SGD(1e-3, momentum=0.9, nesterov=True, rate_in_velocity=True)
+    assert sgd._optimizer.rule == rule
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "scipy-bfgs"])
+def test_quasi_newton_reaches_the_minimum_of_a_convex_problem(digits, solver):
+    X, y = digits
+    clf = small(hidden_layer_sizes=(), solver=solver, alpha=1.0, tol=1e-7, max_iter=500).fit(X, y)
+    theirs = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit(X, y)
+    # L-BFGS-B also stops by a relative decrease of 2e-9, which scikit-learn leaves as it is.
+    tolerance = 1e-3 if solver == "lbfgs" else 1e-5
+    np.testing.assert_allclose(clf.predict_proba(X), theirs.predict_proba(X), atol=tolerance)
+    assert len(clf.loss_curve_) == clf.n_iter_
+    assert clf.loss_curve_[-1] == clf.loss_ == clf.best_loss_
+    assert (np.diff(clf.loss_curve_) <= 1e-12).all()
+    assert clf.n_passes_ >= clf.n_iter_
+    assert clf.grad_norm_curve_[-1] < 1e-3 * clf.grad_norm_curve_[0]
+
+
+def test_no_hidden_layer_is_linear_regression(regression):
+    X, y = regression
+    reg = MLPRegressor(
+        hidden_layer_sizes=(), solver="scipy-bfgs", alpha=2.0, tol=1e-7, random_state=0
+    )
+    theirs = Ridge(alpha=2.0).fit(X, y)
+    np.testing.assert_allclose(reg.fit(X, y).predict(X), theirs.predict(X), atol=1e-5)
+
+
+def test_asgd_returns_the_average(digits):
+    average = small(solver=ASGD(0.1, average_start=0)).fit(*digits)
+    iterate = small(solver=ASGD(0.1, average_start=1e6)).fit(*digits)
+    assert np.abs(average.coefs_[0] - iterate.coefs_[0]).max() > 1e-4
+
+
+# Architecture of the network.
+
+
+def test_activation_per_layer(digits):
+    X, y = digits
+    mixed = small(hidden_layer_sizes=(9, 8), activation=("tanh", "gelu")).fit(X, y)
+    h = np.tanh(X @ mixed.coefs_[0] + mixed.intercepts_[0]) @ mixed.coefs_[1] + mixed.intercepts_[1]
+    from scipy.stats import norm
+
+    z = h * norm.cdf(h) @ mixed.coefs_[2] + mixed.intercepts_[2]
+    expected = np.exp(z - z.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(mixed.predict_proba(X), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("init", ["he", "lecun", "orthogonal"])
+def test_scale_of_initial_weights(init):
+    clf = small(hidden_layer_sizes=(400,), init=init, max_iter=1, solver=SGD(learning_rate=0.0))
+    W = clf.fit(np.random.default_rng(0).normal(size=(20, 300)), np.arange(20) % 2).coefs_[0]
+    if init == "orthogonal":
+        np.testing.assert_allclose(W @ W.T, np.eye(300), atol=1e-12)
+    else:
+        variance = {"he": 2 / 300, "lecun": 1 / 300}[init]
+        assert np.isclose(W.var(), variance, rtol=0.05)
+    assert not clf.intercepts_[0].any()
+
+
+def test_init_by_a_function(digits):
+    def zeros(fan_in, fan_out, random_state):
+        return np.zeros((fan_in, fan_out))
+
+    clf = small(init=zeros, max_iter=1, solver=SGD(learning_rate=0.0)).fit(*digits)
+    assert not clf.coefs_[0].any()
+    with pytest.raises(ValueError, match=r"init must return finite weights of shape \(64, 8\)"):
+        small(init=lambda fan_in, fan_out, rng: np.zeros(3)).fit(*digits)
+
+
+def test_n_init_keeps_the_best_start(digits):
+    X, y = digits
+    singles = [small(random_state=np.random.RandomState(7))]
+    several = small(n_init=4, random_state=np.random.RandomState(7)).fit(X, y)
+    # The first start of several draws what a single one draws.
+    first = singles[0].fit(X, y)
+    assert several.loss_ <= first.loss_
+    rng, found = np.random.RandomState(7), []
+    for _ in range(4):
+        found.append(small(random_state=rng).fit(X, y).loss_)
+    assert several.loss_ == min(found)
+    assert several.loss_curve_[-1] == several.loss_
+    assert len(several.loss_curve_) == 5
+
+
+# Losses.
+
+
+def test_quantile_loss_finds_the_quantile():
+    rng = np.random.default_rng(0)
+    X, y = np.zeros((4000, 1)), rng.exponential(size=4000)
+    for quantile in (0.2, 0.9):
+        reg = MLPRegressor(
+            losses.Quantile(quantile), (), solver=SGD(learning_rate=0.05), max_iter=60, tol=0,
+            random_state=0,
+        ).fit(X, y)  # fmt: skip
+        assert np.isclose((y <= reg.predict(X[:1])[0]).mean(), quantile, atol=0.02)
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "huber", losses.Huber(delta=0.3)])
+def test_robust_losses_bear_outliers(loss):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(300, 2))
+    clean = X @ [1.0, -2.0]
+    y = clean + 1000.0 * (rng.random(300) < 0.05)
+    parameters = {"hidden_layer_sizes": (), "solver": Adam(0.05), "max_iter": 300, "alpha": 0}
+    robust = MLPRegressor(loss, random_state=0, **parameters).fit(X, y)
+    squared = MLPRegressor(random_state=0, **parameters).fit(X, y)
+    assert np.abs(robust.predict(X) - clean).mean() < 0.5
+    assert np.abs(squared.predict(X) - clean).mean() > 10
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_hinge_loss(digits, n_classes):
+    X, y = digits
+    keep = y < n_classes
+    clf = small(loss="hinge", max_iter=80, batch_size=20).fit(X[keep], y[keep])
+    assert clf.score(X[keep], y[keep]) > 0.97
+    assert clf.out_activation_ == "identity"
+    margins = clf.decision_function(X[keep])
+    predicted = margins > 0 if n_classes == 2 else margins.argmax(axis=1)
+    np.testing.assert_array_equal(clf.predict(X[keep]), predicted)
+    assert not hasattr(clf, "predict_proba")
+    assert not hasattr(small(), "decision_function")
+    with pytest.raises(AttributeError, match="predict_proba"):
+        clf.predict_proba(X)
+
+
+def test_kl_divergence_with_soft_targets(digits):
+    X, y = digits
+    soft = 0.9 * np.eye(10)[y] + 0.01
+    parameters = {"hidden_layer_sizes": (30,), "max_iter": 1000, "solver": "lbfgs", "alpha": 0}
+    clf = small(loss="kl_divergence", **parameters).fit(X, soft)
+    assert clf.score(X, y) > 0.99
+    np.testing.assert_allclose(clf.predict_proba(X), soft, atol=0.05)
+    with pytest.raises(ValueError, match="probabilities that sum to 1"):
+        small(loss="kl_divergence").fit(X, 2 * soft)
+    hard = small(loss="kl_divergence").fit(X, y)
+    log_loss = small().fit(X, y)
+    np.testing.assert_allclose(hard.coefs_[0], log_loss.coefs_[0], rtol=1e-9, atol=1e-12)
+
+
+def test_loss_of_ones_own(regression):
+    from typing import NamedTuple
+
+    from fastgd.kernels.losses import identity_link, sum_pointwise
+
+    class LogCosh(NamedTuple):
+        scale: float = 1.0
+        out_activation = "identity"
+        link = identity_link
+        value_and_delta = sum_pointwise
+
+        def pointwise(self, z, y):
+            r = (z - y) / self.scale
+            return np.log(np.cosh(r)), np.tanh(r) / self.scale
+
+    X, y = regression
+    reg = MLPRegressor(LogCosh(), (), solver="lbfgs", alpha=0).fit(X, y[:, 0])
+    assert reg.score(X, y[:, 0]) > 0.99
+
+
+# Regularisation.
+
+
+def test_class_weight_equals_sample_weight(digits):
+    X, y = digits
+    y = (y == 3).astype(int)
+    for class_weight in ("balanced", {0: 0.5, 1: 4.0}):
+        weighted = small(class_weight=class_weight).fit(X, y)
+        explicit = small().fit(X, y, sample_weight=compute_sample_weight(class_weight, y))
+        np.testing.assert_array_equal(weighted.coefs_[0], explicit.coefs_[0])
+    with pytest.raises(ValueError, match=r"balanced.*partial_fit"):
+        small(class_weight="balanced").partial_fit(X, y, classes=[0, 1])
+
+
+def test_dropout_regularises(digits):
+    X, y = digits
+    shuffled = np.random.default_rng(0).permutation(y)
+    parameters = {"hidden_layer_sizes": (60, 40), "max_iter": 80, "batch_size": 30}
+    plain = small(**parameters).fit(X, shuffled)
+    dropped = small(dropout=(0.5, 0.3), **parameters).fit(X, shuffled)
+    assert plain.score(X, shuffled) > dropped.score(X, shuffled) + 0.1
+    again = small(dropout=(0.5, 0.3), **parameters).fit(X, shuffled)
+    np.testing.assert_array_equal(dropped.coefs_[0], again.coefs_[0])
+
+
+def test_max_norm_and_clipping(digits):
+    X, y = digits
+    clf = small(max_norm=0.5, solver=SGD(learning_rate=1.0), max_iter=10).fit(X, y)
+    for W in clf.coefs_:
+        assert np.linalg.norm(W, axis=0).max() <= 0.5 + 1e-12
+    start = small(solver=SGD(learning_rate=0.0), max_iter=1).fit(X, y)
+    flat = lambda c: np.concatenate([a.ravel() for a in c.coefs_ + c.intercepts_])  # noqa: E731
+    one_step = {"max_iter": 1, "batch_size": 300, "solver": SGD(learning_rate=1.0)}
+    by_norm = flat(small(clip_norm=1e-3, **one_step).fit(X, y)) - flat(start)
+    assert np.isclose(np.linalg.norm(by_norm), 1e-3)
+    by_value = flat(small(clip_value=1e-4, **one_step).fit(X, y)) - flat(start)
+    assert np.isclose(np.abs(by_value).max(), 1e-4)
+
+
+# Learning-rate schedules.
+
+
+@pytest.mark.parametrize("schedule", sorted(schedules.SCHEDULES))
+def test_schedule_by_name(digits, schedule):
+    named = small(schedule=schedule).fit(*digits)
+    as_object = small(schedule=schedules.SCHEDULES[schedule]()).fit(*digits)
+    np.testing.assert_array_equal(named.coefs_[0], as_object.coefs_[0])
+
+
+def test_schedule_as_a_function(digits):
+    seen = []
+
+    def halve_after_3(step):
+        seen.append(step)
+        return 1.0 if step < 3 else 0.5
+
+    clf = small(schedule=halve_after_3, batch_size=100, max_iter=2).fit(*digits)
+    assert sorted(seen) == list(range(6))
+    constant = small(batch_size=100, max_iter=1).fit(*digits)
+    assert clf.loss_curve_[0] == constant.loss_curve_[0]
+    with pytest.raises(ValueError, match="schedule must return finite factors"):
+        small(schedule=lambda step: -1.0).fit(*digits)
+
+
+def test_policies_work_for_every_rule(digits):
+    clf = small(solver=RMSprop(0.01), schedule="invscaling").fit(*digits)
+    assert clf._optimizer.learning_rate == 0.01 / (5 * 300 + 1) ** 0.5
+    clf = small(solver=RMSprop(0.01), schedule="adaptive", tol=10.0, n_iter_no_change=1)
+    assert clf.set_params(max_iter=12).fit(*digits)._optimizer.learning_rate < 0.01
+
+
+# Curves, validation, callbacks, interruption.
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_own_validation_set(digits, solver):
+    X, y = digits
+    plain = small(solver=solver, max_iter=20).fit(X[:200], y[:200])
+    clf = small(solver=solver, max_iter=20).fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    np.testing.assert_array_equal(plain.coefs_[0], clf.coefs_[0])
+    assert len(clf.validation_scores_) == len(clf.validation_loss_curve_) == clf.n_iter_
+    assert clf.validation_scores_[-1] == clf.score(X[200:], y[200:])
+    own = -np.log(clf.predict_proba(X[200:])[np.arange(100), y[200:]]).mean()
+    assert np.isclose(clf.validation_loss_curve_[-1], own)
+    assert clf.best_validation_score_ == max(clf.validation_scores_)
+
+
+def test_early_stopping_on_own_validation_set(digits):
+    X, y = digits
+    clf = small(early_stopping=True, max_iter=300, learning_rate_init=0.05, n_iter_no_change=3)
+    clf.fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    assert clf.n_iter_ < 300
+    assert clf.t_ == 200 * clf.n_iter_
+    assert clf.score(X[200:], y[200:]) == clf.best_validation_score_
+    with pytest.raises(ValueError, match="y_val is None"):
+        clf.fit(X, y, X_val=X)
+
+
+def test_gradient_norms_show_vanishing_gradients(digits):
+    deep = {"hidden_layer_sizes": (16,) * 8, "max_iter": 2}
+    sigmoid = small(activation="logistic", **deep).fit(*digits).grad_norm_curve_[0]
+    relu = small(activation="relu", init="he", **deep).fit(*digits).grad_norm_curve_[0]
+    assert sigmoid.shape == (9,)
+    assert sigmoid[0] < 1e-3 * sigmoid[-1]
+    assert relu[0] > 1e-2 * relu[-1]
+
+
+class Recorder:
+    def __init__(self, stop_after=None, error=None):
+        self.stop_after, self.error, self.events = stop_after, error, []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
+        if context.task_name == "fit":
+            return None
+        self.events.append((context.task_name, fitted_estimator.score(X, y)))
+        if self.error is not None:
+            raise self.error
+        return len(self.events) - 1 == self.stop_after
+
+
+@pytest.mark.parametrize(("solver", "task"), [("adam", "epoch"), ("lbfgs", "iteration")])
+def test_callbacks_see_and_stop_the_training(digits, solver, task):
+    recorder = Recorder(stop_after=3)
+    clf = small(solver=solver, max_iter=50).set_callbacks(recorder).fit(*digits)
+    assert clf.n_iter_ == 3
+    assert recorder.events[0] == "setup"
+    assert recorder.events[-1] == "teardown"
+    assert [event[0] for event in recorder.events[1:-1]] == [task] * 3
+    assert recorder.events[-2][1] == clf.score(*digits)
+
+
+def test_scikit_learn_callbacks(digits, capsys):
+    X, y = digits
+    monitor = ScoringMonitor(scoring="accuracy")
+    clf = small(max_iter=6).set_callbacks(ProgressBar(), monitor).fit(X, y)
+    data = monitor.get_logs().data
+    scores = [row["accuracy"] for row in data if row["task_name"] == "epoch"]
+    assert len(scores) == 6
+    assert scores[-1] == accuracy_score(y, clf.predict(X))
+    again = small(max_iter=6, n_init=2).set_callbacks(monitor).fit(X, y)
+    assert again.n_iter_ == 6
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_ctrl_c_leaves_a_usable_model(digits, solver):
+    """A signal in the middle of a fit, as the terminal sends it."""
+
+    class PressCtrlC(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            if estimator.n_iter_ == 2 and context.task_name != "fit":
+                signal.raise_signal(signal.SIGINT)
+
+    clf = small(solver=solver, max_iter=50, n_init=3).set_callbacks(PressCtrlC())
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        clf.fit(*digits)
+    reference = small(solver=solver, max_iter=2, n_init=1).fit(*digits)
+    np.testing.assert_allclose(clf.coefs_[0], reference.coefs_[0], rtol=1e-12)
+    assert clf.loss_curve_ == reference.loss_curve_
+
+
+def test_error_in_a_callback_leaves_the_old_model(digits):
+    clf = small().fit(*digits)
+    before = clf.predict_proba(digits[0])
+    recorder = Recorder(error=RuntimeError("no disk"))
+    with pytest.raises(RuntimeError, match="no disk"):
+        clf.set_callbacks(recorder).fit(*digits)
+    assert recorder.events[-1] == "teardown"
+    np.testing.assert_array_equal(clf.predict_proba(digits[0]), before)
+
+
+# Divergence.
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_divergence_is_an_error_and_loses_nothing(regression, warm_start):
+    X, y = regression
+    reg = MLPRegressor(hidden_layer_sizes=(5,), max_iter=5, random_state=0, warm_start=warm_start)
+    before = reg.fit(X, y).predict(X)
+    n_curve = len(reg.loss_curve_)
+    reg.set_params(solver=SGD(learning_rate=1e200), activation="identity", max_iter=50)
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        reg.fit(X, y)
+    reg.set_params(activation="relu")
+    np.testing.assert_array_equal(reg.predict(X), before)
+    assert len(reg.loss_curve_) == n_curve
+
+
+def test_divergence_with_early_stopping_keeps_the_best(regression):
+    X, y = regression
+    reg = MLPRegressor(
+        hidden_layer_sizes=(5,), activation="identity", solver=SGD(1e150), early_stopping=True
+    )
+    with pytest.warns(ConvergenceWarning, match="Training diverged in epoch"):
+        reg.fit(X, y)
+    assert np.isfinite(reg.predict(X)).all()
+    assert np.isnan(reg.validation_scores_[-1])
+
+
+# Parameters that are not views any more.
+
+
+def test_parameters_are_views_of_one_vector_and_can_be_replaced(digits):
+    X, y = digits
+    clf = small().fit(X, y)
+    base = clf.coefs_[0].base
+    assert all(a.base is base for a in clf.coefs_ + clf.intercepts_)
+    proba = clf.predict_proba(X)
+    clf.intercepts_[-1][3] += 100.0
+    assert (clf.predict(X) == 3).all()
+    clf.intercepts_[-1] = np.zeros(10)
+    clf.coefs_[0] = np.zeros((64, 8))
+    assert np.ptp(clf.predict_proba(X), axis=0).max() < 1e-12
+    copied = pickle.loads(pickle.dumps(small().fit(X, y)))
+    np.testing.assert_array_equal(copied.predict_proba(X), proba)
+    clf.coefs_[0] = np.zeros((3, 8))
+    with pytest.raises(ValueError, match="shapes"):
+        clf.predict(X)
+
+
+def test_warm_start_refuses_another_shape(digits):
+    clf = small(warm_start=True).fit(*digits)
+    with pytest.raises(ValueError, match="shapes"):
+        clf.set_params(hidden_layer_sizes=(9,)).fit(*digits)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(("parameters", "message"), [
+    ({"activation": ("tanh",) * 2}, "activation must be one value, or one for each of the 1"),
+    ({"activation": ("sine",)}, "activation must be one of .* got 'sine'"),
+    ({"activation": "sine"}, "'activation' parameter"),
+    ({"solver": "newton-raphson"}, "'solver' parameter"),
+    ({"solver": Adam(beta_1=1.0)}, r"Adam: beta_1 must be a number in \[0, 1\), got 1.0"),
+    ({"solver": Adam}, "'solver'|solver must be"),
+    ({"dropout": 1.0}, "'dropout' parameter"),
+    ({"dropout": (0.1, 0.2)}, "dropout must be one value"),
+    ({"dropout": (1.5,)}, "dropout must have rates"),
+    ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0"),
+    ({"hidden_layer_sizes": (2.5,)}, "hidden_layer_sizes must be > 0"),
+    ({"loss": "squared"}, "'loss' parameter"),
+    ({"clip_norm": 0.0}, "'clip_norm' parameter"),
+    ({"n_init": 0}, "'n_init' parameter"),
+    ({"init": "ones"}, "'init' parameter"),
+    ({"schedule": "weekly"}, "'schedule' parameter"),
+    ({"class_weight": "even"}, "'class_weight' parameter"),
+], ids=str)  # fmt: skip
+def test_bad_parameters_are_named(digits, parameters, message):
+    clf = small(**parameters)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*digits)
+    assert not hasattr(clf, "coefs_")
+    assert not hasattr(clf, "classes_")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_non_finite_input(digits, value):
+    X, y = digits
+    clf = small().fit(X, y)
+    before = clf.coefs_[0].copy()
+    bad = X.copy()
+    bad[3, 5] = value
+    with pytest.raises(ValueError, match="Input X contains"):
+        clf.fit(bad, y)
+    with pytest.raises(ValueError, match="Input X contains"):
+        clf.predict(bad)
+    with pytest.raises(ValueError, match="Input sample_weight contains"):
+        clf.fit(X, y, sample_weight=np.where(np.arange(300) == 1, value, 1.0))
+    np.testing.assert_array_equal(clf.coefs_[0], before)
+
+
+def test_bad_weights_and_shapes(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="Negative values"):
+        small().fit(X, y, sample_weight=-np.ones(300))
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        small().fit(X, y, sample_weight=np.zeros(300))
+    with pytest.raises(ValueError, match=r"sample_weight\.shape"):
+        small().fit(X, y, sample_weight=np.ones(3))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        small().fit(X, y[:-1])
+    with pytest.raises(ValueError, match="expecting 64 features"):
+        small().fit(X, y).predict(X[:, :5])
+    with pytest.raises(ValueError, match="0 sample"):
+        small().fit(X[:0], y[:0])
+    with pytest.raises(ValueError, match="Unknown label type"):
+        small().fit(X, X[:, 10] + 0.5)
+    with pytest.raises(ValueError, match="targets of at least 0, got -1"):
+        MLPRegressor("poisson").fit(X, y - 1.0)
+
+
+def test_odd_but_valid_input(digits):
+    X, y = digits
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    expected = small().fit(X, y).coefs_[0]
+    np.testing.assert_array_equal(small().fit(read_only, y).coefs_[0], expected)
+    np.testing.assert_array_equal(small().fit(np.asfortranarray(X), y).coefs_[0], expected)
+    np.testing.assert_array_equal(
+        small().fit(np.repeat(X, 2, axis=1)[:, ::2], y).coefs_[0], expected
+    )
+    sparse = scipy.sparse.csr_array(X)
+    sparse.indices, sparse.indptr = sparse.indices.astype(np.int64), sparse.indptr.astype(np.int64)
+    np.testing.assert_allclose(small().fit(sparse, y).coefs_[0], expected, rtol=1e-9, atol=1e-12)
+    assert small().fit((X * 16).astype(int), y).coefs_[0].dtype == np.float64
+    one_class = small().fit(X, np.full(300, "a"))
+    assert (one_class.predict(X) == "a").all()
+    single = small(max_iter=2).fit(X[:1], y[:1])
+    assert single.predict(X[:1])[0] == y[0]
+    constant = small().fit(np.ones((30, 4)), np.arange(30) % 2)
+    assert np.isfinite(constant.loss_)
+
+
+def test_integer_and_float64_input_to_a_float32_model(digits):
+    X, y = digits
+    clf = small().fit(X.astype(np.float32), y)
+    assert clf.predict_proba(X).dtype == np.float32
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.partial_fit(X, y)
+    assert clf.coefs_[0].dtype == np.float32
