@@ -283,19 +283,27 @@ def rprop(
     n: int, dtype: Any, rate: float = 1e-2, minus: float = 0.5, plus: float = 1.2,
     lowest: float = 1e-6, highest: float = 50.0,
 ) -> Step:  # fmt: skip
-    before, a = np.zeros(n, dtype), np.empty(n, dtype)
+    before, a, b = np.zeros(n, dtype), np.empty(n, dtype), np.empty(n, dtype)
     size = np.full(n, rate, dtype)
     same, opposite = np.empty(n, bool), np.empty(n, bool)
+    # Scalars of the array's own type, because a boolean operand has none to give.
+    real = np.dtype(dtype).type
+    grow, shrink = real(plus - 1.0), real(1.0 - minus)
 
     def step(w: Array, g: Array, t: int) -> None:
         np.multiply(g, before, out=a)
         np.greater(a, 0, out=same)
         np.less(a, 0, out=opposite)
-        np.multiply(size, plus, out=size, where=same)
-        np.multiply(size, minus, out=size, where=opposite)
-        np.clip(size, lowest, highest, out=size)
-        np.copyto(before, g)
-        np.copyto(before, 0, where=opposite)
+        # Arithmetic on masks: ``where=`` takes ten times as long.
+        np.multiply(same, grow, out=a)
+        np.add(a, 1.0, out=a)
+        np.multiply(opposite, shrink, out=b)
+        np.subtract(a, b, out=a)
+        np.multiply(size, a, out=size)
+        np.maximum(size, lowest, out=size)
+        np.minimum(size, highest, out=size)
+        np.logical_not(opposite, out=opposite)
+        np.multiply(g, opposite, out=before)
         np.sign(before, out=a)
         np.multiply(a, size, out=a)
         np.subtract(w, a, out=w)
@@ -330,9 +338,9 @@ def lion(n: int, dtype: Any, rate: float = 1e-4, beta_1: float = 0.9, beta_2: fl
         np.multiply(m, beta_1, out=a)
         np.multiply(g, 1.0 - beta_1, out=b)
         np.add(a, b, out=a)
-        np.sign(a, out=a)
-        np.multiply(a, rate, out=a)
-        np.subtract(w, a, out=w)
+        np.sign(a, out=b)  # in place it takes ten times as long
+        np.multiply(b, rate, out=b)
+        np.subtract(w, b, out=w)
         average(m, g, beta_2, a)
 
     return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -121,18 +122,17 @@ def run_solver(
         n_iter_no_change=max_iter, random_state=seed,
         **solver.parameters(len(problem.X_train)),
     )  # fmt: skip
-    first, second = (_fit_seconds(estimator, problem, max_iter=1) for _ in range(2))
-    if report is not None:
-        estimator.set_callbacks(_EpochReport(report))
-    try:
+    first = second = seconds = train_loss = test_score = math.nan
+    with contextlib.suppress(ValueError):  # what a fit that diverges raises
+        first, second = (_fit_seconds(estimator, problem, max_iter=1) for _ in range(2))
+        if report is not None:
+            estimator.set_callbacks(_EpochReport(report))
         seconds = _fit_seconds(estimator, problem, max_iter=max_iter)
         train_loss, test_score = _evaluate(estimator, problem)
-    except ValueError:  # diverged
-        seconds = train_loss = test_score = math.nan
     return Run(
         name, problem.name, seed, solver.order, train_loss, test_score,
         getattr(estimator, "n_iter_", 0), getattr(estimator, "n_passes_", 0),
-        seconds, max(first - second, 0.0),
+        seconds, first - second if first > second else 0.0,
         [float(loss) for loss in getattr(estimator, "loss_curve_", [])],
     )  # fmt: skip
 

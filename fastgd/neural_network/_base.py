@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastgd._record import checked
@@ -21,10 +20,11 @@ from fastgd._threads import threads_for
 from fastgd.kernels.activations import ACTIVATIONS
 from fastgd.kernels.epoch import Limits
 from fastgd.kernels.layout import layer_table, parameter_views
+from fastgd.neural_network._parameters import POLICIES
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks
-from fastgd.neural_network.initialization import INITIALIZERS, initial_parameters
+from fastgd.neural_network.initialization import initial_parameters
 from fastgd.neural_network.problem import (
     Problem,
     as_data,
@@ -35,10 +35,8 @@ from fastgd.neural_network.problem import (
 from fastgd.neural_network.stochastic import train_by_epochs
 from fastgd.neural_network.validation import HeldOut
 from fastgd.optimizers import OPTIMIZERS, SGD, Adam, Optimizer, is_rule, schedules
-from fastgd.solvers import SOLVERS
 from fastgd.solvers.objective import block_rows
 
-POLICIES = frozenset({"constant", "invscaling", "adaptive"})
 DEFAULT_RATE = 0.001
 
 # What is known of the classes and of a training that goes on, beside the public attributes.
@@ -54,42 +52,6 @@ TRAINED = (
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the perceptrons; not to be used directly."""
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
-        "solver": [StrOptions(set(OPTIMIZERS) | set(SOLVERS)), HasMethods("step")],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(POLICIES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "clip_value": [Interval(Real, 0, None, closed="neither"), None],
-        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "schedule": [StrOptions(set(POLICIES) | set(schedules.SCHEDULES)), callable, None],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions(set(INITIALIZERS)), callable],
-    }
 
     # What the classifier and the regressor each have their own of.
 

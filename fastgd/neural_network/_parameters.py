@@ -1,4 +1,57 @@
-"""Documentation of the parameters and attributes that both estimators have."""
+"""The parameters that both estimators have: what is allowed, and their documentation."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+
+from fastgd.kernels.activations import ACTIVATIONS
+from fastgd.neural_network.initialization import INITIALIZERS
+from fastgd.optimizers import OPTIMIZERS
+from fastgd.optimizers.schedules import SCHEDULES
+from fastgd.solvers import SOLVERS
+
+# What happens to the learning rate at the end of an epoch; scikit-learn's names.
+POLICIES = frozenset({"constant", "invscaling", "adaptive"})
+
+CONSTRAINTS: dict[str, Any] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
+    "solver": [StrOptions(set(OPTIMIZERS) | set(SOLVERS)), HasMethods("step")],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions(set(POLICIES))],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [
+        Interval(Integral, 1, None, closed="left"),
+        Options(Real, {np.inf}),
+    ],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "clip_value": [Interval(Real, 0, None, closed="neither"), None],
+    "max_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "schedule": [StrOptions(set(POLICIES) | set(SCHEDULES)), callable, None],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "init": [StrOptions(set(INITIALIZERS)), callable],
+}
 
 PARAMETERS = """
     hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)

@@ -29,7 +29,7 @@ from fastgd.kernels.losses import (
     KLDivergence,
 )
 from fastgd.neural_network._base import BaseMLP, set_parameters
-from fastgd.neural_network._parameters import ATTRIBUTES, EXTENSIONS, PARAMETERS
+from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
 
 # (one output a class, one output a label)
 CLASSIFICATION_LOSSES = {
@@ -93,7 +93,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMLP._parameter_constraints,
+        **CONSTRAINTS,
         "loss": [StrOptions(set(CLASSIFICATION_LOSSES)), HasMethods("value_and_delta")],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }

@@ -16,7 +16,7 @@ from sklearn.utils.validation import validate_data
 from fastgd._record import checked
 from fastgd.kernels.losses import LOSSES, Poisson
 from fastgd.neural_network._base import BaseMLP, set_parameters
-from fastgd.neural_network._parameters import ATTRIBUTES, EXTENSIONS, PARAMETERS
+from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
 
 REGRESSION_LOSSES = {
     name: LOSSES[name]
@@ -58,7 +58,7 @@ default='squared_error'
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMLP._parameter_constraints,
+        **CONSTRAINTS,
         "loss": [StrOptions(set(REGRESSION_LOSSES)), HasMethods("value_and_delta")],
     }
 

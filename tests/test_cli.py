@@ -1,0 +1,92 @@
+"""The ``fastgd`` command, as a user calls it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from fastgd import cli
+from fastgd.comparison.solvers import DEFAULT_SOLVERS
+
+COMPARE = ["compare", "--problem", "iris", "--hidden", "4", "--max-iter", "3"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "100"})
+
+
+def test_table_and_json(tmp_path):
+    path = tmp_path / "runs.json"
+    result = run(*COMPARE, "--solvers", "adam, lbfgs", "--seed", "5", "--json", str(path))
+    assert result.exit_code == 0, result.output
+    for expected in ("adam", "lbfgs", "train loss", "test accuracy", "passes", "compile", "4-4"):
+        assert expected in result.stdout
+    record = json.loads(path.read_text("utf-8"))
+    assert [r["solver"] for r in record["runs"]] == ["adam", "lbfgs"]
+    assert {r["seed"] for r in record["runs"]} == {5}
+    assert record["hidden"] == [4]
+    assert all(len(r["loss_curve"]) == r["n_iter"] for r in record["runs"])
+    assert record["versions"]["fastgd"]
+
+
+def test_all_default_solvers(tmp_path):
+    path = tmp_path / "runs.json"
+    result = run(*COMPARE, "--json", str(path))
+    assert result.exit_code == 0, result.output
+    found = [r["solver"] for r in json.loads(path.read_text("utf-8"))["runs"]]
+    assert found == list(DEFAULT_SOLVERS)
+
+
+def test_regression_and_no_hidden_layer():
+    arguments = ["--problem", "diabetes", "--hidden", "", "--solvers", "rprop", "--max-iter", "2"]
+    result = run("compare", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "R²" in result.stdout
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--solvers", "adam,adm"], "'adm' is not one of"),
+    (["--solvers", ","], "at least one solver"),
+    (["--problem", "moons"], "problem must be one of"),
+    (["--hidden", "8,x"], "hidden must be positive numbers"),
+    (["--hidden", "0"], "hidden must be positive numbers"),
+    (["--max-iter", "0"], "max-iter"),
+    (["--json", "no/such/folder/x.json"], "does not exist"),
+])  # fmt: skip
+def test_bad_arguments_are_named(arguments, message):
+    result = run("compare", *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_ctrl_c_keeps_what_is_finished(monkeypatch, tmp_path):
+    real = cli.run_solver
+
+    def run_solver(name, *args, **kwargs):
+        if name == "lbfgs":
+            raise KeyboardInterrupt
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(cli, "run_solver", run_solver)
+    result = run(*COMPARE, "--solvers", "adam,lbfgs,sgd")
+    assert result.exit_code == 0, result.output
+    assert "adam" in result.stdout
+    assert "lbfgs" not in result.stdout
+    assert "Interrupted" in result.stderr
+
+
+def test_help_explains_itself():
+    result = run("compare", "--help")
+    assert result.exit_code == 0
+    for expected in ("--problem", "--solvers", "--hidden", "--seed", "--json", "digits", "adagrad"):
+        assert expected in result.stdout
+
+
+def test_installed_command_answers():
+    code = "from fastgd.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "compare" in result.stdout
