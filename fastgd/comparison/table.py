@@ -13,11 +13,12 @@ from fastgd.comparison.runs import Run
 
 def results_table(runs: Sequence[Run], title: str, score_name: str) -> Table:
     """One row a run, in the order given; the best value of a column is bold."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    # Narrow enough for a terminal of 80 columns: a number must never be cut.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("solver", no_wrap=True)
-    table.add_column("order", justify="right")
-    for name in ("train loss", f"test {score_name}", "epochs", "passes", "seconds", "compile"):
-        table.add_column(name, justify="right")
+    scores = ("train\nloss", f"test\n{score_name}")
+    for name in ("order", *scores, "epochs", "passes", "seconds", "compile"):
+        table.add_column(name, justify="right", no_wrap=True)
     lowest = min((run.train_loss for run in runs if math.isfinite(run.train_loss)), default=None)
     highest = max((run.test_score for run in runs if math.isfinite(run.test_score)), default=None)
     for run in runs:

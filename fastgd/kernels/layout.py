@@ -84,6 +84,11 @@ def n_parameters(layers: NDArray[Any]) -> int:
     return int((layers["n_in"] * layers["n_out"] + layers["n_out"]).sum())
 
 
+def largest_product(layers: NDArray[Any], rows: int) -> int:
+    """Multiplications in the largest matrix product over so many rows."""
+    return rows * int((layers["n_in"] * layers["n_out"]).max())
+
+
 def parameter_views(
     w: NDArray[Any], layers: NDArray[Any]
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:

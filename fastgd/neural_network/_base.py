@@ -19,7 +19,7 @@ from fastgd._record import checked
 from fastgd._threads import threads_for
 from fastgd.kernels.activations import ACTIVATIONS
 from fastgd.kernels.epoch import Limits
-from fastgd.kernels.layout import layer_table, parameter_views
+from fastgd.kernels.layout import largest_product, layer_table, parameter_views
 from fastgd.neural_network._parameters import POLICIES
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
@@ -29,13 +29,11 @@ from fastgd.neural_network.problem import (
     Problem,
     as_data,
     flat_parameters,
-    largest_product,
     predict,
 )
 from fastgd.neural_network.stochastic import train_by_epochs
 from fastgd.neural_network.validation import HeldOut
 from fastgd.optimizers import OPTIMIZERS, SGD, Adam, Optimizer, is_rule, schedules
-from fastgd.solvers.objective import block_rows
 
 DEFAULT_RATE = 0.001
 
@@ -359,9 +357,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                     self, runner, w, held_out, policy, tasks, self.max_iter, incremental
                 )
         else:
-            block = min(problem.n_samples, block_rows(problem.layers, problem.n_samples, w.dtype))
-            with threads_for(largest_product(problem.layers, block)):
-                interrupted = train_by_solver(self, problem, w, held_out, tasks)
+            interrupted = train_by_solver(self, problem, w, held_out, tasks)
         if not np.isfinite(w).all():
             raise FloatingPointError(
                 "Solver produced non-finite parameter weights. The input data may contain large"

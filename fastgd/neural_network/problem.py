@@ -9,7 +9,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from fastgd._threads import threads_for
-from fastgd.kernels.layout import make_workspace, n_parameters, parameter_views
+from fastgd.kernels.layout import largest_product, make_workspace, n_parameters, parameter_views
 from fastgd.kernels.linalg import CSR, Dense
 from fastgd.kernels.network import Data, predict_blocks
 from fastgd.solvers.objective import Objective, block_rows
@@ -69,11 +69,6 @@ def predict(layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any) -> NDArray
     with threads_for(largest_product(layers, rows)):
         predict_blocks(layers, w, as_matrix(X), n_samples, rows, loss, work, out)
     return out
-
-
-def largest_product(layers: NDArray[Any], rows: int) -> int:
-    """Multiplications in the largest matrix product over so many rows."""
-    return rows * int((layers["n_in"] * layers["n_out"]).max())
 
 
 def flat_parameters(

@@ -8,6 +8,7 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 
+from fastgd._threads import threads_for
 from fastgd.solvers.objective import Objective
 
 
@@ -24,11 +25,12 @@ def scipy_bfgs(
 
     It keeps dense n × n matrices and multiplies two of them in each iteration.
     """
-    return scipy.optimize.minimize(
-        objective.fun_and_grad,
-        x0,
-        method="BFGS",
-        jac=True,
-        callback=callback,
-        options={"maxiter": maxiter, "gtol": tol},
-    )
+    with threads_for(max(objective.largest_product, x0.size**3)):
+        return scipy.optimize.minimize(
+            objective.fun_and_grad,
+            x0,
+            method="BFGS",
+            jac=True,
+            callback=callback,
+            options={"maxiter": maxiter, "gtol": tol},
+        )

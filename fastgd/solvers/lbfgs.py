@@ -8,6 +8,7 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 
+from fastgd._threads import threads_for
 from fastgd.solvers.objective import Objective
 
 
@@ -21,11 +22,12 @@ def lbfgs(
     callback: Callable[..., None],
 ) -> scipy.optimize.OptimizeResult:
     """Minimise an objective; ``tol`` bounds the largest element of the gradient."""
-    return scipy.optimize.minimize(
-        objective.fun_and_grad,
-        x0,
-        method="L-BFGS-B",
-        jac=True,
-        callback=callback,
-        options={"maxiter": maxiter, "maxfun": maxfun, "gtol": tol},
-    )
+    with threads_for(objective.largest_product):
+        return scipy.optimize.minimize(
+            objective.fun_and_grad,
+            x0,
+            method="L-BFGS-B",
+            jac=True,
+            callback=callback,
+            options={"maxiter": maxiter, "maxfun": maxfun, "gtol": tol},
+        )
