@@ -160,6 +160,17 @@ def _warn_once_that_nothing_is_cached() -> None:
     )
 
 
+def _flags(entry: bool = False, reduction: bool = False) -> dict[str, Any]:
+    return {
+        "fastmath": set(REDUCTION if reduction else ELEMENTWISE),
+        "error_model": "numpy",
+        "nogil": entry,
+        # Two wrappers a function, and a fifth of the time to compile, that only Python needs.
+        "no_cpython_wrapper": not entry,
+        "no_cfunc_wrapper": True,
+    }
+
+
 def njit(
     function: Callable[..., Any] | None = None,
     *,
@@ -174,7 +185,8 @@ def njit(
     function : callable, optional
         What to compile; left out when used as ``@njit(...)``.
     entry : bool, default=False
-        Called from Python: keep the machine code on disk, and run without the GIL.
+        Called from Python: keep the machine code on disk, and run without the GIL.  All other
+        functions can be called by compiled code only.
     reduction : bool, default=False
         Let the compiler add terms in another order, without which sums do not vectorise.
     inline : bool, default=False
@@ -182,23 +194,29 @@ def njit(
     """
     if function is None:
         return functools.partial(njit, entry=entry, reduction=reduction, inline=inline)
-    flags: dict[str, Any] = {
-        "fastmath": set(REDUCTION if reduction else ELEMENTWISE),
-        "error_model": "numpy",
-        "nogil": entry,
-    }
+    flags = _flags(entry, reduction)
     if inline:
         flags["forceinline"] = True
     dispatcher = numba.njit(**flags)(function)
-    if entry and not config.DISABLE_JIT:
+    if config.DISABLE_JIT:
+        return dispatcher
+    if entry:
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
+    else:
+        _refuse_calls_from_python(dispatcher)
     return dispatcher
 
 
-@functools.cache
-def _compiled(cls: type, method: str) -> Any:
-    return njit(getattr(cls, method))
+def _refuse_calls_from_python(dispatcher: Any) -> None:
+    """Without its wrapper a call from Python would jump to nowhere; make it an error."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise TypeError(f"{dispatcher.py_func.__name__} can be called by compiled code only.")
+
+    dispatcher._compile_for_args = refuse
+    # What is compiled for a kernel must not become known to the dispatcher's fast path.
+    dispatcher._insert = lambda *args, **kwargs: None
 
 
 def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:
@@ -208,27 +226,12 @@ def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:
     method in use is compiled, it is inlined, and a class that a user writes in a script is
     served exactly as one of ours.  The stub's own body does the same in plain Python.
     """
-    name = stub.__name__
-    parameters = ", ".join(stub.__code__.co_varnames[: stub.__code__.co_argcount])
-    namespace: dict[str, Any] = {}
-    # Numba demands that the chooser and the chosen have the stub's very parameter names.
-    source = (
-        f"def choose({parameters}):\n"
-        f"    method = compiled_for({parameters.split(',')[0]})\n"
-        f"    if method is None:\n        return None\n"
-        f"    def call({parameters}):\n        return method({parameters})\n"
-        f"    return call\n"
-    )
 
-    def compiled_for(numba_type: Any) -> Any:
-        if isinstance(numba_type, BaseNamedTuple):
-            return _compiled(numba_type.instance_class, name)
+    def choose(instance: Any, *others: Any) -> Callable[..., Any] | None:
+        if isinstance(instance, BaseNamedTuple):
+            return getattr(instance.instance_class, stub.__name__)
         return None
 
-    namespace["compiled_for"] = compiled_for
-    exec(source, namespace)
-    overload(
-        stub,
-        jit_options={"fastmath": set(ELEMENTWISE), "error_model": "numpy", "nogil": False},
-    )(namespace["choose"])
+    # Not strict: a method may name its parameters as it likes.
+    overload(stub, strict=False, jit_options=_flags())(choose)
     return stub
