@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import contests
-from bench.contests import Contest
+from bench.contests import Contest, Run
 from bench.problems import CELLS, MNIST, PARAMETER_COUNTS
 from bench.processes import IMPORTS, fit_seconds, import_seconds
 from bench.provenance import cpu_model, versions
 from fastgd.optimizers import OPTIMIZERS
 
 ROUNDS = 15  # the first one is discarded
+ENOUGH_ROUNDS, ENOUGH_SECONDS = 6, 15.0  # then a slow contest ends early
 
 # After its last product an OpenBLAS worker goes on spinning for some 10 ms, and NumPy and SciPy
 # (whose BLAS fastgd uses) have one OpenBLAS each.  Without a pause the peer that runs after one
@@ -42,16 +43,22 @@ def all_contests() -> Iterator[Contest]:
 
 def paired_seconds(contest: Contest) -> dict[str, NDArray[Any]]:
     """Seconds of each peer in each round."""
-    seconds = {peer: np.empty(ROUNDS) for peer in contest.runs}
+    rounds: list[list[float]] = []
+    begun = time.perf_counter()
     with contest.limits():
-        for i in range(ROUNDS):
-            for peer, run in contest.runs.items():
-                if contest.threads > 1:
-                    time.sleep(PAUSE_SECONDS)
-                started = time.perf_counter()
-                run()
-                seconds[peer][i] = time.perf_counter() - started
-    return {peer: values[1:] for peer, values in seconds.items()}
+        while len(rounds) < ROUNDS:
+            if len(rounds) >= ENOUGH_ROUNDS and time.perf_counter() - begun > ENOUGH_SECONDS:
+                break
+            rounds.append([_seconds(run, contest.threads) for run in contest.runs.values()])
+    return dict(zip(contest.runs, np.array(rounds[1:]).T, strict=True))
+
+
+def _seconds(run: Run, threads: int) -> float:
+    if threads > 1:
+        time.sleep(PAUSE_SECONDS)
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 def ratio(seconds: dict[str, NDArray[Any]], peer: str) -> str:
@@ -75,7 +82,7 @@ def print_table() -> None:
         )
 
 
-def print_import_times(rounds: int = 8) -> None:
+def print_import_times(rounds: int = 7) -> None:
     pairs = [[import_seconds(code) for code in IMPORTS.values()] for _ in range(rounds)]
     seconds = np.array(pairs)[1:]
     low, middle, high = np.percentile(seconds[:, 0] / seconds[:, 1], [20, 50, 80])

@@ -20,6 +20,7 @@ from sklearn.neural_network import MLPClassifier as ReferenceMLP
 from threadpoolctl import threadpool_limits
 
 from bench import peers
+from bench.loops import batch_gradients, rule_steps
 from bench.problems import ALPHA, SEED, Cell, samples
 from fastgd import MLPClassifier
 from fastgd.kernels.layout import layer_table, make_workspace, parameter_views
@@ -49,7 +50,8 @@ class Contest(NamedTuple):
 
     def check(self) -> Contest:
         """Run everybody once, which also compiles, and compare what they computed."""
-        with self.limits():
+        # On one thread: the pools of two BLAS libraries, one after the other, get in their way.
+        with threadpool_limits(1, user_api="blas"):
             results = {peer: run() for peer, run in self.runs.items()}
         for peer, result in results.items():
             for ours, theirs in zip(results["fastgd"], result, strict=True):
@@ -74,10 +76,6 @@ def _start(cell: Cell) -> tuple[Any, Any]:
     hidden = ("relu",) * (len(cell.sizes) - 2)
     w = initial_parameters("glorot", RandomState(SEED), cell.sizes, (*hidden, "relu"), np.float32)
     return layer_table(cell.sizes, hidden), w
-
-
-def _reference(cell: Cell, max_iter: int) -> ReferenceMLP:
-    return ReferenceMLP(**_parameters(cell, max_iter))
 
 
 def _parameters(cell: Cell, max_iter: int) -> dict[str, Any]:
@@ -139,7 +137,9 @@ def _numpy_forward(cell: Cell, X: Any, out: Any) -> Run:
 def _sklearn_at_start(cell: Cell) -> ReferenceMLP:
     """scikit-learn's network with the common parameters, ready for its inner functions."""
     X, y = samples(cell)
-    network = _reference(cell, 1).partial_fit(X, y, classes=np.arange(cell.sizes[-1]))
+    network = ReferenceMLP(**_parameters(cell, 1)).partial_fit(
+        X, y, classes=np.arange(cell.sizes[-1])
+    )
     layers, w = _start(cell)
     network.coefs_, network.intercepts_ = parameter_views(w, layers)
     return network
@@ -169,8 +169,6 @@ def gradient(cell: Cell) -> Contest:
 
 
 def _fastgd_gradient(cell: Cell) -> Run:
-    from bench.loops import batch_gradients
-
     X, y = samples(cell)
     layers, w = _start(cell)
     grad, data = np.empty_like(w), as_data(X, y[:, np.newaxis], None)
@@ -233,8 +231,6 @@ def update_rule(name: str, n: int) -> Contest:
 
 
 def _fastgd_rule(name: str, gradients: Any, steps: int) -> Run:
-    from bench.loops import rule_steps
-
     w = np.zeros(gradients.shape[1], np.float32)
     optimizer = Optimizer(OPTIMIZERS[name](), w)
 

@@ -6,13 +6,17 @@ A benchmark that paid it for every batch would measure little else on the small 
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
-from fastgd._jit import njit
+from fastgd._jit import ELEMENTWISE
 from fastgd.kernels.dropout import NoDropout
 from fastgd.kernels.epoch import step
 from fastgd.kernels.losses import value_and_delta
 from fastgd.kernels.network import backward, forward, load_targets, penalise
+
+# Not the project's ``njit``, whose disk cache does not see edits outside of the package.
+njit = numba.njit(fastmath=set(ELEMENTWISE), error_model="numpy")
 
 
 @njit

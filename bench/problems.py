@@ -29,8 +29,8 @@ class Cell(NamedTuple):
         return self.batch_size * self.n_batches
 
 
-# So many epochs that what a fit costs besides them, some 1 ms, is about 1 % of it.
-SMALL = Cell((64, 32, 10), 32, 200, 40, large=False)
+# So many epochs that what a fit costs besides them, some 1 ms, is 1 or 2 % of it.
+SMALL = Cell((64, 32, 10), 32, 200, 30, large=False)
 SINGLE = Cell((64, 32, 10), 1, 600, 10, large=False)
 MNIST = Cell((784, 256, 128, 10), 128, 20, 10, large=True)
 CELLS = (SMALL, SINGLE, MNIST)

@@ -52,12 +52,14 @@ def _source_stamp() -> str:
     return digest.hexdigest()
 
 
+def _is_ours(thing: Any) -> bool:
+    """Whether a function or class is part of the package, and so of its source stamp."""
+    return bool(thing.__module__.partition(".")[0] == __package__)
+
+
 def _is_foreign(numba_type: Any) -> bool:
     """Whether a type stands for a class that is defined outside of the package."""
-    if not isinstance(numba_type, BaseNamedTuple):
-        return False
-    module = numba_type.instance_class.__module__
-    return module != __package__ and not module.startswith(f"{__package__}.")
+    return isinstance(numba_type, BaseNamedTuple) and not _is_ours(numba_type.instance_class)
 
 
 class KernelCache:
@@ -200,11 +202,11 @@ def njit(
     dispatcher = numba.njit(**flags)(function)
     if config.DISABLE_JIT:
         return dispatcher
-    if entry:
+    if not entry:
+        _refuse_calls_from_python(dispatcher)
+    elif _is_ours(function):
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
-    else:
-        _refuse_calls_from_python(dispatcher)
     return dispatcher
 
 

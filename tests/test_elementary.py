@@ -7,6 +7,7 @@ float64 arguments, which takes a quarter of an hour, and the time per element.  
 
 from __future__ import annotations
 
+import functools
 import math
 import platform
 import re
@@ -16,8 +17,11 @@ import numba
 import numpy as np
 import pytest
 
-from fastgd._jit import njit
+from fastgd import _jit
 from fastgd.kernels import elementary
+
+# The project's flags, in functions that Python may call.
+njit = functools.partial(_jit.njit, entry=True)
 
 NAMES = ["exp", "expm1", "log1p", "tanh", "logistic", "softplus", "normal_cdf"]
 REALS = [np.float32, np.float64]
@@ -46,7 +50,7 @@ def make_loop(name, **flags):
 def make_loop_in_place(name):
     function = getattr(elementary, name)
 
-    @njit
+    @njit()
     def loop(x):
         for i in range(x.size):
             x[i] = function(x[i])
@@ -235,7 +239,7 @@ def test_precision_follows_the_argument(name, real):
 
     function = getattr(elementary, name)
 
-    @njit
+    @njit()
     def value(x):
         return function(x[0])
 
@@ -296,9 +300,9 @@ EXACT = {
     "expm1": math.expm1,
     "log1p": math.log1p,
     "tanh": math.tanh,
-    "logistic": njit(lambda x: math.exp(min(x, 0.0)) / (1.0 + math.exp(-abs(x)))),
-    "softplus": njit(lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x)))),
-    "normal_cdf": njit(lambda x: 0.5 * math.erfc(-x * math.sqrt(0.5))),
+    "logistic": _jit.njit(lambda x: math.exp(min(x, 0.0)) / (1.0 + math.exp(-abs(x)))),
+    "softplus": _jit.njit(lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x)))),
+    "normal_cdf": _jit.njit(lambda x: 0.5 * math.erfc(-x * math.sqrt(0.5))),
 }
 
 
@@ -306,7 +310,7 @@ def worst_float32_error(name):
     """Largest error, in ulps, over all float32 arguments, and where."""
     function, exact_function = getattr(elementary, name), EXACT[name]
 
-    @njit
+    @njit()
     def worst_of(x):
         worst, at = 0.0, x[0]
         for value in x:

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgd.optimizers import schedules
@@ -81,6 +81,7 @@ def test_one_cycle_is_pytorchs(total_steps, rise):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+@settings(deadline=None)
 @given(
     steps=st.lists(st.integers(0, 5000), min_size=1, max_size=20),
     total_steps=st.integers(1, 3000),
@@ -90,9 +91,11 @@ def test_any_step_gives_a_factor_and_arrays_are_steps_one_by_one(name, steps, to
     together = factors(schedule, np.array(steps))
     assert together.shape == (len(steps),)
     assert ((together >= 0) & (together <= 1)).all()
-    assert together.tolist() == [float(schedule(step)) for step in steps]
-    # One ours does not know about is asked step by step.
-    assert factors(lambda step: schedule(step), np.array(steps)).tolist() == together.tolist()
+    # NumPy's power of an array and of a number may differ in the last place.
+    one_by_one = [schedule(step) for step in steps]
+    np.testing.assert_array_max_ulp(together, np.array(one_by_one), maxulp=2)
+    # A function of the user's is asked step by step.
+    assert factors(lambda step: schedule(step), np.array(steps)).tolist() == one_by_one
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -174,7 +177,7 @@ def test_bad_factors_are_refused(value):
     with pytest.raises(ValueError, match="schedule must return finite factors") as caught:
         factors(my_own_schedule, np.arange(10))
     assert "my_own_schedule" in str(caught.value)
-    assert repr(value) in str(caught.value)
+    assert "for the steps 0 to 9" in str(caught.value)
 
 
 def test_a_bad_factor_of_ours_is_refused_too():

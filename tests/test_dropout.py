@@ -1,0 +1,175 @@
+"""Inverted dropout: how much falls, that the mean stays, and the way back through the same mask."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import naive
+from fastgd.kernels import dropout as module
+from fastgd.kernels.activations import ACTIVATIONS
+from fastgd.kernels.dropout import Dropout, NoDropout
+from fastgd.kernels.layout import layer_table, make_workspace, n_parameters, parameter_views
+from fastgd.kernels.losses import LOSSES, value_and_delta
+from fastgd.kernels.network import backward, forward, load_targets
+from fastgd.neural_network.problem import as_data
+
+N = 20_000
+SEEDS = st.integers(0, 2**31 - 2)
+RATES = st.floats(0.01, 0.99)
+
+
+@numba.njit
+def drop(dropout, a, rate, step, layer):
+    module.drop(dropout, a, rate, step, layer)
+
+
+@numba.njit
+def drop_backward(dropout, a, delta, rate, step, layer):
+    module.drop_backward(dropout, a, delta, rate, step, layer)
+
+
+def mask(seed=0, step=0, layer=0, rate=0.5, n=N):
+    """Which units stay."""
+    a = np.ones(n)
+    drop(Dropout(seed), a, rate, step, layer)
+    return a != 0
+
+
+def assert_binomial(count, n, p):
+    """Within six standard deviations: a right generator fails once in 10⁹ times."""
+    assert abs(count - n * p) <= 6 * math.sqrt(n * p * (1 - p)) + 1
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, rate=RATES, step=st.integers(0, 10**6), layer=st.integers(0, 50))
+def test_share_of_zeros_is_the_rate(seed, rate, step, layer):
+    kept = mask(seed, step, layer, rate)
+    assert_binomial(N - kept.sum(), N, rate)
+    # Neighbours, and the two halves of a row, know nothing of each other.
+    for distance in (1, 2, 64, N // 2):
+        both = (~kept[distance:] & ~kept[:-distance]).sum()
+        # Pairs that overlap vary more than independent ones, by less than a factor of √3.
+        p = rate**2
+        assert abs(both - (N - distance) * p) <= 6 * math.sqrt(3 * N * p * (1 - p)) + 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(deadline=None)
+@given(seed=SEEDS, rate=RATES)
+def test_those_that_stay_are_scaled_so_that_the_mean_stays(dtype, seed, rate):
+    a = np.random.default_rng(seed).uniform(1.0, 2.0, N).astype(dtype)
+    before = a.copy()
+    drop(Dropout(seed), a, rate, 0, 0)
+    assert a.dtype == dtype
+    kept = a != 0
+    np.testing.assert_array_equal(kept, mask(seed, rate=rate))
+    np.testing.assert_allclose(a[kept], before[kept] / (1 - rate), rtol=2 * np.finfo(dtype).eps)
+    deviation = math.sqrt((before.astype(float) ** 2).sum() * rate / (1 - rate)) / N
+    assert abs(a.mean(dtype=float) - before.mean(dtype=float)) <= 6 * deviation + 1e-3 / N
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(deadline=None)
+@given(seed=SEEDS, rate=RATES, step=st.integers(0, 10**6), layer=st.integers(0, 50))
+def test_the_way_back_uses_the_same_mask(dtype, seed, rate, step, layer):
+    rng = np.random.default_rng(seed)
+    a, delta = (rng.uniform(1.0, 2.0, 500).astype(dtype) for _ in range(2))
+    outputs, derivatives = a.copy(), delta.copy()
+    drop(Dropout(seed), a, rate, step, layer)
+    kept = a != 0
+    drop_backward(Dropout(seed), a, delta, rate, step, layer)
+    np.testing.assert_array_equal(delta != 0, kept)
+    few = 2.5 * np.finfo(dtype).eps
+    np.testing.assert_allclose(delta[kept], derivatives[kept] / (1 - rate), rtol=few)
+    # The activation's derivative needs the outputs from before.
+    np.testing.assert_allclose(a[kept], outputs[kept], rtol=few)
+
+
+def test_masks_differ_by_seed_step_and_layer_and_repeat_otherwise():
+    masks = {
+        (seed, step, layer): mask(seed, step, layer)
+        for seed in (0, 1000, 2**31 - 2)
+        for step in (0, 1, 2, 500)
+        for layer in (0, 1, 2)
+    }
+    keys = list(masks)
+    for i, key in enumerate(keys):
+        np.testing.assert_array_equal(masks[key], mask(*key))
+        for other in keys[:i]:
+            assert_binomial((masks[key] == masks[other]).sum(), N, 0.5)
+
+
+def test_a_unit_falls_or_stays_whatever_is_around_it():
+    """A pure function of the position: a smaller batch has the beginning of the same mask."""
+    np.testing.assert_array_equal(mask(n=777), mask()[:777])
+    # A higher rate drops more, and those of the lower rate among them.
+    assert (mask(rate=0.3) | ~mask(rate=0.7)).all()
+
+
+@pytest.mark.parametrize(("dropout", "rate"), [(Dropout(5), 0.0), (NoDropout(), 0.5)])
+def test_without_a_rate_nothing_is_touched(dropout, rate):
+    rng = np.random.default_rng(0)
+    a, delta = rng.normal(size=(2, 100))
+    before = a.copy(), delta.copy()
+    drop(dropout, a, rate, 3, 1)
+    drop_backward(dropout, a, delta, rate, 3, 1)
+    np.testing.assert_array_equal((a, delta), before)
+
+
+@numba.njit
+def value_and_gradient(layers, w, data, n, loss, work, grad, dropout, step):
+    """As in the mini-batch loop, with a mask that stays."""
+    order = np.empty(0, np.int64)
+    total = load_targets(data, order, 0, n, work)
+    start = forward(layers, w, data.X, order, 0, n, n, work, dropout, step)
+    z = work.units[start : start + n * layers[layers.size - 1].n_out]
+    k = layers[layers.size - 1].n_out
+    value = value_and_delta(loss, z, work.y, work.weight, n, k, work.delta)
+    if grad.size > 0:
+        backward(
+            layers, w, data.X, order, 0, n, n, work, 1.0 / total, 0.0, grad, dropout, step
+        )  # fmt: skip
+    return value / total
+
+
+def masked_objective(w, layers, activations, rates, X, y, seed, step):
+    """The network in plain NumPy; the masks come from ``drop``, which has its own tests."""
+    coefs, intercepts = parameter_views(w, layers)
+    a = X
+    for l, (name, rate) in enumerate(zip(activations, rates, strict=True)):
+        a = naive.ACTIVATIONS[name](a @ coefs[l] + intercepts[l])
+        scaled = np.ones(a.size)
+        drop(Dropout(seed), scaled, rate, step, l)
+        a = a * scaled.reshape(a.shape)
+    return naive.LOSSES["squared_error"](a @ coefs[-1] + intercepts[-1], y).mean()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@settings(max_examples=5, deadline=None)
+@given(seed=SEEDS, step=st.integers(0, 10**6))
+def test_gradient_of_a_network_with_dropout(activation, seed, step):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(8, 5)), rng.normal(size=(8, 2))
+    # Beside one that keeps its raw values, and with a layer that drops nothing.
+    activations, rates = (activation, "gelu", activation), (0.4, 0.0, 0.25)
+    layers = layer_table((5, 6, 4, 5, 2), activations, rates)
+    data, loss = as_data(X, y, None), LOSSES["squared_error"]()
+    work = make_workspace(layers, 8, X.dtype, y, gather=False)
+    w = rng.normal(size=n_parameters(layers))
+    grad, nothing = np.empty_like(w), np.empty(0)
+
+    def value(w, grad=nothing):
+        return value_and_gradient(layers, w, data, 8, loss, work, grad, Dropout(seed), step)
+
+    expected = masked_objective(w, layers, activations, rates, X, y, seed, step)
+    assert math.isclose(value(w, grad), expected, rel_tol=1e-12)
+    numeric = np.empty_like(w)
+    for i in range(w.size):
+        e = np.zeros_like(w)
+        e[i] = 1e-6
+        numeric[i] = (value(w + e) - value(w - e)) / 2e-6
+    assert np.abs(numeric - grad).max() <= 1e-6 * np.abs(grad).max()
