@@ -17,6 +17,7 @@ import functools
 import hashlib
 import os
 import pickle
+import sys
 import tempfile
 import uuid
 import warnings
@@ -28,11 +29,13 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
+from numba.core.ccallback import CFunc
 from numba.extending import overload
 
 # Numba offers this type under a name that its stubs do not know.
 BaseNamedTuple: Any = numba.core.types.BaseNamedTuple
 
+DIGEST_BYTES = hashlib.sha256().digest_size
 PACKAGE = Path(__file__).resolve().parent
 
 # ``reassoc`` stays out: it would remove the rounding tricks of the elementary functions.
@@ -42,14 +45,18 @@ ELEMENTWISE = frozenset({"contract", "nsz"})
 REDUCTION = ELEMENTWISE | {"reassoc"}
 
 
-@functools.cache
 def _source_stamp() -> str:
     """Digest of everything that decides what the compiler emits, the signature apart."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    versions = f"{sys.implementation.cache_tag} {numba.__version__} {llvmlite.__version__}"
+    digest = hashlib.sha256(versions.encode())
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+# Taken now, while the sources are what this process imports: they may be edited while it runs.
+SOURCE_STAMP = _source_stamp()
 
 
 def _is_ours(thing: Any) -> bool:
@@ -105,12 +112,14 @@ class KernelCache:
             return None
         target_context.refresh()
         try:
-            payload = pickle.loads(path.read_bytes())
-        except FileNotFoundError:
+            content = path.read_bytes()
+        except OSError:
             return None
-        except Exception:  # a damaged file must cost a compilation, never a fit
+        digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        # A damaged file must cost a compilation, never a fit: machine code is run as it is.
+        if hashlib.sha256(payload).digest() != digest:
             return None
-        return self._impl.rebuild(target_context, payload)  # type: ignore[union-attr]
+        return self._impl.rebuild(target_context, pickle.loads(payload))  # type: ignore[union-attr]
 
     def save_overload(self, sig: Any, result: Any) -> None:
         """Keep a compile result; a full or read-only disk is no reason to fail."""
@@ -120,7 +129,7 @@ class KernelCache:
         payload = numba.core.serialize.dumps(self._impl.reduce(result))  # type: ignore[union-attr]
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
-            temporary.write_bytes(payload)
+            temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -140,10 +149,11 @@ class KernelCache:
 
     def _prefix(self) -> str:
         # The CPU is not part of the prefix: machines that share a home share the folder.
-        return f"{self._stem()}{_source_stamp()[:16]}"
+        return f"{self._stem()}{SOURCE_STAMP[:16]}"
 
     def _data_path(self, sig: Any, codegen: Any) -> Path | None:
-        if not self._enabled or any(_is_foreign(arg) for arg in sig) or self._impl is None:
+        arguments = getattr(sig, "args", sig)
+        if not self._enabled or any(map(_is_foreign, arguments)) or self._impl is None:
             return None
         key = repr((sig, codegen.magic_tuple(), self._flags, bool(config.BOUNDSCHECK)))
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -208,6 +218,24 @@ def njit(
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
     return dispatcher
+
+
+def compile_c_function(function: Callable[..., Any], signature: Any) -> Any:
+    """Compile a function that kernels call by its address; keep it on disk.
+
+    What is called by address is compiled once.  What is called by name is optimised anew within
+    each function that calls it, and within each that calls that: too slow for large code.
+    """
+    flags = _flags()
+    compiled: Any = CFunc(
+        function,
+        (signature.args, signature.return_type),
+        locals={},
+        options={"fastmath": flags["fastmath"], "error_model": flags["error_model"]},
+    )
+    compiled._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
+    compiled.compile()
+    return compiled
 
 
 def _refuse_calls_from_python(dispatcher: Any) -> None:

@@ -17,6 +17,15 @@ from fastgd.kernels.losses import LOSSES, value_and_delta
 from fastgd.kernels.network import backward, forward, load_targets
 from fastgd.neural_network.problem import as_data
 
+# The first numbers of SplitMix64 from the seed 1234567, computed apart with Python's integers.
+SPLITMIX = (
+    6457827717110365317,
+    3203168211198807973,
+    9817491932198370423,
+    4593380528125082431,
+    16408922859458223821,
+)
+
 N = 20_000
 SEEDS = st.integers(0, 2**31 - 2)
 RATES = st.floats(0.01, 0.99)
@@ -30,6 +39,15 @@ def drop(dropout, a, rate, step, layer):
 @numba.njit
 def drop_backward(dropout, a, delta, rate, step, layer):
     module.drop_backward(dropout, a, delta, rate, step, layer)
+
+
+@numba.njit
+def random_bits(seed, position):
+    return module.uniform_32_bits(np.uint64(seed), position)
+
+
+def test_the_generator_is_splitmix():
+    assert [random_bits(1234567, i) for i in range(5)] == [number >> 32 for number in SPLITMIX]
 
 
 def mask(seed=0, step=0, layer=0, rate=0.5, n=N):
@@ -131,7 +149,7 @@ def value_and_gradient(layers, w, data, n, loss, work, grad, dropout, step):
     value = value_and_delta(loss, z, work.y, work.weight, n, k, work.delta)
     if grad.size > 0:
         backward(
-            layers, w, data.X, order, 0, n, n, work, 1.0 / total, 0.0, grad, dropout, step
+            layers, w, data.X, order, 0, n, n, work, 1.0 / total, 0.0, w, False, grad, dropout, step
         )  # fmt: skip
     return value / total
 

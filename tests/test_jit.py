@@ -145,10 +145,6 @@ def test_an_edited_helper_gives_new_numbers(installation):
     assert installation.run(SGD)["results"] == [TWICE_AFTER_SGD]
 
 
-@pytest.mark.xfail(
-    reason="fastgd bug: the digest of the sources is taken at the first compilation, so code"
-    " imported before an edit is kept under the digest from after it"
-)
 def test_an_edit_while_a_process_runs(installation):
     """An upgrade below an open notebook: what it compiles from the old code is no longer valid."""
     edited = installation.package / "optimizers" / "sgd.py"
@@ -246,21 +242,14 @@ def test_without_a_writable_folder(installation):
     assert not list(installation.folder.rglob("*.nb[ci]"))
 
 
-UNCHECKED = pytest.mark.xfail(
-    reason="fastgd bug: what unpickles is taken for a compile result unseen: the fit ends in an"
-    " exception, or the process in a segmentation fault"
-)
-
-
 @pytest.mark.parametrize(
     "damages",
     [
         [lambda data: b"", lambda data: data[:-1], lambda data: bytes(range(256)) * 8],
-        pytest.param([lambda data: pickle.dumps({"no": "machine code"})], marks=UNCHECKED),
+        pytest.param([lambda data: pickle.dumps({"no": "machine code"})]),
         # What a power cut leaves of a page that never got to the disk.
         pytest.param(
             [lambda data: data[:8192] + bytes(4096) + data[12288:]],
-            marks=UNCHECKED,
         ),
     ],
     ids=["no pickle", "a pickle of something else", "an empty page"],

@@ -10,22 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastgd.kernels.gemm import gemm, make_engine
 from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
-from fastgd.kernels.linalg import CSR, Dense, accumulate, affine, gemm
+from fastgd.kernels.linalg import CSR, Dense, accumulate, affine
 from fastgd.neural_network.problem import as_matrix, read_only
 
 DTYPES = st.sampled_from([np.float32, np.float64])
 
 
 @numba.njit
-def call_gemm(ta, tb, m, n, k, alpha, a, ia, lda, b, ib, ldb, beta, c, ic, ldc):
-    gemm(ta, tb, m, n, k, alpha, a, ia, lda, b, ib, ldb, beta, c, ic, ldc)
+def call_gemm(engine, m, n, k, alpha, a, ia, ra, ca, b, ib, rb, cb, beta, d, id, rd, c, ic, rc):
+    gemm(engine, m, n, k, alpha, a, ia, ra, ca, b, ib, rb, cb, beta, d, id, rd, c, ic, rc)
 
 
 @numba.njit
-def forward_and_back(x, order, first, n_rows, w, layers, buffer, out, start, scale, keep, d, grad):
-    affine(x, order, first, n_rows, w, layers[0], buffer, out, start)
-    accumulate(x, order, first, n_rows, scale, keep, d, buffer, grad, layers[0])
+def forward_and_back(
+    engine, x, order, first, n_rows, w, layers, buffer, out, start, scale, keep, d, grad
+):
+    affine(x, order, first, n_rows, w, layers[0], buffer, out, start, engine)
+    accumulate(x, order, first, n_rows, scale, d, keep, grad, buffer, grad, layers[0], engine)
+
+
+def engine_for(dtype, by_blas, longest=70):
+    """Our tiles where this CPU has them, or BLAS."""
+    return make_engine(dtype, longest)._replace(**{"blas_from": 0} if by_blas else {})
 
 
 def integers(rng, size, dtype):
@@ -44,37 +52,45 @@ def embedded(rng, shape, dtype):
 
 @settings(deadline=None)
 @given(
-    sizes=st.tuples(*[st.integers(1, 9)] * 3),
+    sizes=st.tuples(*[st.integers(1, 70)] * 3),
     transposes=st.tuples(st.booleans(), st.booleans()),
+    one_row_of_d=st.booleans(),
+    by_blas=st.booleans(),
     alpha=st.sampled_from([0.0, 1.0, -0.5, 3.0]),
     beta=st.sampled_from([0.0, 1.0, -0.5, 3.0]),
     dtype=DTYPES,
     seed=st.integers(0, 2**32 - 1),
 )
-def test_gemm(sizes, transposes, alpha, beta, dtype, seed):
+def test_gemm(sizes, transposes, one_row_of_d, by_blas, alpha, beta, dtype, seed):
     rng = np.random.default_rng(seed)
     m, n, k = sizes
     ta, tb = transposes
     a, ia, lda, A = embedded(rng, (k, m) if ta else (m, k), dtype)
     b, ib, ldb, B = embedded(rng, (n, k) if tb else (k, n), dtype)
-    c, ic, ldc, C = embedded(rng, (m, n), dtype)
+    c, ic, ldc, _ = embedded(rng, (m, n), dtype)
+    d, id, ldd, D = embedded(rng, (1 if one_row_of_d else m, n), dtype)
     expected = c.copy()
     offset = ic
-    product = alpha * (A.T if ta else A) @ (B.T if tb else B) + beta * C
+    product = alpha * (A.T if ta else A) @ (B.T if tb else B) + beta * D
     for row in product:
         expected[offset : offset + n] = row
         offset += ldc
     a.flags.writeable = b.flags.writeable = False
-    call_gemm(ta, tb, m, n, k, alpha, a, ia, lda, b, ib, ldb, beta, c, ic, ldc)
+    call_gemm(
+        engine_for(dtype, by_blas), m, n, k, alpha, a, ia, *((1, lda) if ta else (lda, 1)),
+        b, ib, *((1, ldb) if tb else (ldb, 1)), beta, d, id, 0 if one_row_of_d else ldd, c, ic, ldc,
+    )  # fmt: skip
     # The whole array: what lies around the matrix stays.
     np.testing.assert_array_equal(c, expected)
 
 
+@pytest.mark.parametrize("by_blas", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_gemm_without_keeping_overwrites_even_nan(dtype):
+def test_gemm_without_keeping_overwrites_even_nan(dtype, by_blas):
     """beta = 0 means that C was never written before."""
     a, b, c = np.array([2.0], dtype), np.array([3.0], dtype), np.array([np.nan], dtype)
-    call_gemm(False, False, 1, 1, 1, 1.0, a, 0, 1, b, 0, 1, 0.0, c, 0, 1)
+    engine = engine_for(dtype, by_blas)
+    call_gemm(engine, 1, 1, 1, 1.0, a, 0, 1, 1, b, 0, 1, 1, 0.0, c, 0, 1, c, 0, 1)
     assert c.tolist() == [6.0]
 
 
@@ -134,8 +150,9 @@ def test_first_layer(kind, sizes, keep, scale, dtype, seed, data):
     buffer = np.full(n_rows * n_features if gathers else 0, np.nan, dtype)
 
     forward_and_back(
-        x, order, first, n_rows, w, layers, buffer, out, start, scale, keep, delta, grad
-    )
+        engine_for(dtype, data.draw(st.booleans())),
+        x, order, first, n_rows, w, layers, buffer, out, start, scale, keep, delta, grad,
+    )  # fmt: skip
     np.testing.assert_array_equal(out, expected_out)
     np.testing.assert_array_equal(grad, expected_grad)
 
@@ -147,8 +164,9 @@ def test_dense_keeps_any_share_of_the_gradient():
     w, grad, out = np.zeros(3), np.array([4.0, 8.0, 5.0]), np.zeros(1)
     order, delta = np.empty(0, np.int64), np.ones(1)
     forward_and_back(
-        as_matrix(X), order, 0, 1, w, layers, np.empty(0), out, 0, 1.0, 0.5, delta, grad
-    )
+        engine_for(X.dtype, False),
+        as_matrix(X), order, 0, 1, w, layers, np.empty(0), out, 0, 1.0, 0.5, delta, grad,
+    )  # fmt: skip
     assert grad.tolist() == [3.0, 6.0, 5.0]
 
 

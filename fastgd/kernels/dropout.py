@@ -86,7 +86,11 @@ def drop_backward(dropout, a, delta, rate, step, layer):
 @njit
 def layer_seed(seed, step, layer):
     """A seed for one layer in one training step."""
-    of_step = np.uint64(seed) + np.uint64(step)
-    high = uniform_32_bits(of_step, 2 * layer)
-    low = uniform_32_bits(of_step, 2 * layer + 1)
+    return mixed(mixed(np.uint64(seed), step), layer)
+
+
+@njit
+def mixed(seed, number):
+    """64 bits that belong to this seed and number."""
+    high, low = uniform_32_bits(seed, 2 * number), uniform_32_bits(seed, 2 * number + 1)
     return (high << TO_32_BITS) | low

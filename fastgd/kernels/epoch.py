@@ -18,7 +18,7 @@ from fastgd.kernels.network import (
     backward,
     forward,
     load_targets,
-    penalise,
+    penalty,
     sum_of_squares,
 )
 
@@ -155,7 +155,7 @@ def run_batches(
     memory : Memory
         The rule's state, changed in place.
     rates : ndarray of shape (last - first,), float64
-        Learning rate of each step.
+        Learning rate of each step; a batch without weight is none.
     t : int
         Number of updates made before.
     alpha : float
@@ -169,6 +169,7 @@ def run_batches(
         the norm of each layer's weight gradient.
     """
     k = layers[layers.size - 1].n_out
+    t_before = t
     for b in range(batches.first, batches.last):
         first = b * batches.size
         n_rows = min(batches.size, batches.n_samples - first)
@@ -182,15 +183,14 @@ def run_batches(
         value = value_and_delta(loss, z, work.y, work.weight, n_rows, k, work.delta)
         backward(
             layers, w, data.X, batches.order, first, n_rows, batches.size, work,
-            1.0 / total_weight, 0.0, grad, dropout, t,
+            1.0 / total_weight, alpha / total_weight, w, False, grad, dropout, t,
         )  # fmt: skip
-        penalty = penalise(layers, w, alpha, total_weight, grad)
         totals[0] += n_rows * (value / total_weight)
-        totals[1] += n_rows * penalty
+        totals[1] += n_rows * penalty(layers, w, alpha, total_weight)
         add_layer_norms(layers, grad, totals)
         clip(limits, grad)
         t += 1
-        step(rule, w, grad, memory.arrays, memory.scalars, t, rates[b - batches.first])
+        step(rule, w, grad, memory.arrays, memory.scalars, t, rates[t - 1 - t_before])
         constrain(limits, layers, w, work.delta)
     return t
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastgd.kernels.activations import ACTIVATIONS, NEEDS_RAW
+from fastgd.kernels.gemm import Engine, make_engine
 
 LAYER = np.dtype(
     [
@@ -39,6 +40,7 @@ class Workspace(NamedTuple):
     delta_below: NDArray[Any]
     y: NDArray[Any]  # targets of the batch
     weight: NDArray[Any]  # sample weights of the batch, (B,)
+    engine: Engine  # what computes matrix products
 
 
 @functools.lru_cache(maxsize=128)
@@ -84,11 +86,6 @@ def n_parameters(layers: NDArray[Any]) -> int:
     return int((layers["n_in"] * layers["n_out"] + layers["n_out"]).sum())
 
 
-def largest_product(layers: NDArray[Any], rows: int) -> int:
-    """Multiplications in the largest matrix product over so many rows."""
-    return rows * int((layers["n_in"] * layers["n_out"]).max())
-
-
 def parameter_views(
     w: NDArray[Any], layers: NDArray[Any]
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
@@ -119,4 +116,5 @@ def make_workspace(
         delta_below=np.empty(batch_size * widest, dtype),
         y=np.empty(batch_size * y.shape[1], y.dtype),
         weight=np.ones(batch_size, dtype),
+        engine=make_engine(dtype, widest),
     )

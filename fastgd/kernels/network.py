@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fastgd._jit import njit
 from fastgd.kernels.activations import activate, activate_backward
 from fastgd.kernels.dropout import NoDropout, drop, drop_backward
-from fastgd.kernels.linalg import CSR, Dense, accumulate, affine, fill_rows, gemm
+from fastgd.kernels.gemm import gemm
+from fastgd.kernels.linalg import CSR, Dense, accumulate, affine
 from fastgd.kernels.losses import link, value_and_delta
 
 
@@ -43,12 +44,12 @@ def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):
         start = layer.outputs * rows
         n = n_rows * layer.n_out
         if l == 0:
-            affine(X, order, first, n_rows, w, layer, work.x, units, start)
+            affine(X, order, first, n_rows, w, layer, work.x, units, start, work.engine)
         else:
-            fill_rows(w, layer.biases, n_rows, layer.n_out, units, start)
             gemm(
-                False, False, n_rows, layer.n_out, layer.n_in, 1.0, units, below, layer.n_in,
-                w, layer.weights, layer.n_out, 1.0, units, start, layer.n_out,
+                work.engine, n_rows, layer.n_out, layer.n_in, 1.0, units, below, layer.n_in, 1,
+                w, layer.weights, layer.n_out, 1, 1.0, w, layer.biases, 0,
+                units, start, layer.n_out,
             )  # fmt: skip
         if layer.raw >= 0:
             raw = layer.raw * rows
@@ -60,28 +61,48 @@ def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):
 
 
 @njit
-def backward(layers, w, X, order, first, n_rows, rows, work, scale, keep, grad, dropout, step):
-    """``grad = scale · gradient + keep · grad``, from the ``work.delta`` of the raw outputs."""
+def backward(
+    layers, w, X, order, first, n_rows, rows, work, scale, kept, source, keep_biases, grad,
+    dropout, step,
+):  # fmt: skip
+    """Backpropagation from ``work.delta``, the derivatives by the raw outputs.
+
+    ``grad = scale · gradient + kept · source`` for the weights, which adds the penalty, or what
+    earlier blocks of rows gave, without another pass over memory; biases grow if ``keep_biases``.
+    """
     units = work.units
     delta = work.delta
     delta_below = work.delta_below
     for l in range(layers.size - 1, -1, -1):
         layer = layers[l]
         h = layer.n_out
-        sum_rows(delta, n_rows, h, scale, keep, grad, layer.biases)
+        sum_rows(delta, n_rows, h, scale, keep_biases, grad, layer.biases)
         if l == 0:
-            accumulate(X, order, first, n_rows, scale, keep, delta, work.x, grad, layer)
+            accumulate(
+                X,
+                order,
+                first,
+                n_rows,
+                scale,
+                delta,
+                kept,
+                source,
+                work.x,
+                grad,
+                layer,
+                work.engine,
+            )
             break
         below = layers[l - 1]
         start = below.outputs * rows
         n = n_rows * layer.n_in
         gemm(
-            True, False, layer.n_in, h, n_rows, scale, units, start, layer.n_in,
-            delta, 0, h, keep, grad, layer.weights, h,
+            work.engine, layer.n_in, h, n_rows, scale, units, start, 1, layer.n_in,
+            delta, 0, h, 1, kept, source, layer.weights, h, grad, layer.weights, h,
         )  # fmt: skip
         gemm(
-            False, True, n_rows, layer.n_in, h, 1.0, delta, 0, h,
-            w, layer.weights, h, 0.0, delta_below, 0, layer.n_in,
+            work.engine, n_rows, layer.n_in, h, 1.0, delta, 0, h, 1, w, layer.weights, 1, h,
+            0.0, delta_below, 0, layer.n_in, delta_below, 0, layer.n_in,
         )  # fmt: skip
         a = units[start : start + n]
         drop_backward(dropout, a, delta_below[:n], below.dropout, step, l - 1)
@@ -92,9 +113,9 @@ def backward(layers, w, X, order, first, n_rows, rows, work, scale, keep, grad, 
 
 @njit
 def sum_rows(delta, n_rows, h, scale, keep, grad, biases):
-    """Gradient by the biases: column sums of ``delta``."""
+    """Gradient by the biases: column sums of ``delta``, added to what is there if ``keep``."""
     factor = grad.dtype.type(scale)
-    if keep == 0.0:
+    if not keep:
         for j in range(h):
             grad[biases + j] = 0
     for i in range(n_rows):
@@ -133,16 +154,11 @@ def sum_of_squares(x):
 
 
 @njit
-def penalise(layers, w, alpha, total_weight, grad):
-    """Add the derivative of the L2 penalty to ``grad``, unless empty; return the penalty."""
+def penalty(layers, w, alpha, total_weight):
+    """Value of the L2 penalty of the weights."""
     if alpha == 0.0:
         return 0.0
-    n_weights = layers[0].biases
-    if grad.size > 0:
-        strength = grad.dtype.type(alpha / total_weight)
-        for i in range(n_weights):
-            grad[i] += strength * w[i]
-    return 0.5 * alpha * sum_of_squares(w[:n_weights]) / total_weight
+    return 0.5 * alpha * sum_of_squares(w[: layers[0].biases]) / total_weight
 
 
 @njit(entry=True)
@@ -181,9 +197,9 @@ def objective(layers, w, data, n_samples, rows, alpha, loss, work, grad):
         z = work.units[start : start + n_rows * k]
         value += value_and_delta(loss, z, work.y, work.weight, n_rows, k, work.delta)
         if grad.size > 0:
-            keep = 0.0 if first == 0 else 1.0
+            kept, source = (alpha / total_weight, w) if first == 0 else (1.0, grad)
             backward(
-                layers, w, data.X, order, first, n_rows, rows, work,
-                1.0 / total_weight, keep, grad, NoDropout(), 0,
+                layers, w, data.X, order, first, n_rows, rows, work, 1.0 / total_weight,
+                kept, source, first > 0, grad, NoDropout(), 0,
             )  # fmt: skip
-    return value / total_weight, penalise(layers, w, alpha, total_weight, grad)
+    return value / total_weight, penalty(layers, w, alpha, total_weight)

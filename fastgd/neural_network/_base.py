@@ -16,10 +16,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastgd._record import checked
-from fastgd._threads import threads_for
 from fastgd.kernels.activations import ACTIVATIONS
 from fastgd.kernels.epoch import Limits
-from fastgd.kernels.layout import largest_product, layer_table, parameter_views
+from fastgd.kernels.layout import layer_table, parameter_views
 from fastgd.neural_network._parameters import POLICIES
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
@@ -352,10 +351,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         )
         if stochastic:
             runner, policy = self._epoch_runner(problem, w, rows, rule, incremental)
-            with threads_for(largest_product(problem.layers, runner.batch_size)):
-                interrupted = train_by_epochs(
-                    self, runner, w, held_out, policy, tasks, self.max_iter, incremental
-                )
+            interrupted = train_by_epochs(
+                self, runner, w, held_out, policy, tasks, self.max_iter, incremental
+            )
         else:
             interrupted = train_by_solver(self, problem, w, held_out, tasks)
         if not np.isfinite(w).all():

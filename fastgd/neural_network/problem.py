@@ -8,8 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from fastgd._threads import threads_for
-from fastgd.kernels.layout import largest_product, make_workspace, n_parameters, parameter_views
+from fastgd.kernels.layout import make_workspace, n_parameters, parameter_views
 from fastgd.kernels.linalg import CSR, Dense
 from fastgd.kernels.network import Data, predict_blocks
 from fastgd.solvers.objective import Objective, block_rows
@@ -66,8 +65,7 @@ def predict(layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any) -> NDArray
     rows = min(block_rows(layers, n_samples, w.dtype), n_samples)
     out = np.empty((n_samples, int(layers["n_out"][-1])), w.dtype)
     work = make_workspace(layers, rows, w.dtype, out, gather=False)
-    with threads_for(largest_product(layers, rows)):
-        predict_blocks(layers, w, as_matrix(X), n_samples, rows, loss, work, out)
+    predict_blocks(layers, w, as_matrix(X), n_samples, rows, loss, work, out)
     return out
 
 

@@ -33,6 +33,9 @@ class StepDecay:
     factor: float = 0.1
     every: int = 1000
 
+    def __post_init__(self) -> None:
+        _check(self, factor=(0, np.inf), every=(1, np.inf))
+
     def __call__(self, step: Any) -> Any:
         return self.factor ** np.floor(np.asarray(step) / self.every)
 
@@ -44,6 +47,9 @@ class ExponentialDecay:
     factor: float = 0.5
     every: int = 1000
 
+    def __post_init__(self) -> None:
+        _check(self, factor=(0, np.inf), every=(1, np.inf))
+
     def __call__(self, step: Any) -> Any:
         return self.factor ** (np.asarray(step) / self.every)
 
@@ -54,6 +60,9 @@ class CosineDecay:
 
     total_steps: int | None = None
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, total_steps=(1, np.inf), final=(0, np.inf))
 
     def __call__(self, step: Any) -> Any:
         done = np.minimum(np.asarray(step) / _known(self), 1.0)
@@ -67,6 +76,9 @@ class LinearWarmup:
     steps: int = 100
     then: Callable[[Any], Any] | None = None
 
+    def __post_init__(self) -> None:
+        _check(self, steps=(1, np.inf))
+
     def __call__(self, step: Any) -> Any:
         step = np.asarray(step)
         rise = np.minimum((step + 1) / self.steps, 1.0)
@@ -77,7 +89,7 @@ class LinearWarmup:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Up and down again (Smith & Topin 2018), both along half a cosine, as in PyTorch.
+    """Up and down again (Smith & Topin 2018), both along half a cosine, PyTorch's form.
 
     The factor goes from ``initial`` to 1 in the first ``rise`` of the training, then to
     ``final``.
@@ -87,6 +99,9 @@ class OneCycle:
     rise: float = 0.3
     initial: float = 1 / 25
     final: float = 1 / 250_000
+
+    def __post_init__(self) -> None:
+        _check(self, total_steps=(1, np.inf), rise=(0, 1))
 
     def __call__(self, step: Any) -> Any:
         last = max(_known(self) - 1, 1)
@@ -106,11 +121,23 @@ SCHEDULES: dict[str, type] = {
 }
 
 
+def _check(schedule: Any, **bounds: tuple[float, float]) -> None:
+    """Complain of a field that is not within its bounds."""
+    for name, (low, high) in bounds.items():
+        value = getattr(schedule, name)
+        if value is not None and not low <= value <= high:
+            raise ValueError(
+                f"{type(schedule).__name__}: {name} must be in [{low:g}, {high:g}], got {value!r}."
+            )
+
+
 def over(schedule: Any, total_steps: int) -> Any:
     """Fill in the length of the training where a schedule leaves it open."""
     then = getattr(schedule, "then", None)
     if dataclasses.is_dataclass(then) and not isinstance(then, type):
-        schedule = dataclasses.replace(schedule, then=over(then, total_steps - schedule.steps))
+        schedule = dataclasses.replace(
+            schedule, then=over(then, max(total_steps - schedule.steps, 1))
+        )
     if getattr(schedule, "total_steps", 0) is None:
         schedule = dataclasses.replace(schedule, total_steps=total_steps)
     return schedule
@@ -125,13 +152,16 @@ def factors(schedule: Callable[[Any], Any], steps: NDArray[np.int64]) -> NDArray
         The schedule returned something else than a finite number of at least 0.
     """
     if type(schedule) in SCHEDULES.values():
-        result = np.asarray(schedule(steps), np.float64)
+        found = schedule(steps)
     else:
-        flat = np.ravel(steps)
-        result = np.array([float(schedule(int(step))) for step in flat]).reshape(np.shape(steps))
+        found = [schedule(int(step)) for step in np.ravel(steps)]
+    try:
+        result = np.array(found, np.float64).reshape(np.shape(steps))
+    except (TypeError, ValueError):
+        result = np.array(np.nan)
     if not (np.isfinite(result) & (result >= 0)).all():
         raise ValueError(
-            f"schedule must return finite factors of at least 0, got {result!r} for the steps"
+            f"schedule must return finite factors of at least 0, got {found!r} for the steps"
             f" {np.ravel(steps)[0]} to {np.ravel(steps)[-1]} from {schedule!r}."
         )
     return result

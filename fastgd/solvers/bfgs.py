@@ -8,7 +8,6 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 
-from fastgd._threads import threads_for
 from fastgd.solvers.objective import Objective
 
 
@@ -25,12 +24,11 @@ def scipy_bfgs(
 
     It keeps dense n × n matrices and multiplies two of them in each iteration.
     """
-    with threads_for(max(objective.largest_product, x0.size**3)):
-        return scipy.optimize.minimize(
-            objective.fun_and_grad,
-            x0,
-            method="BFGS",
-            jac=True,
-            callback=callback,
-            options={"maxiter": maxiter, "gtol": tol},
-        )
+    return scipy.optimize.minimize(
+        objective.fun_and_grad,
+        x0,
+        method="BFGS",
+        jac=True,
+        callback=callback,
+        options={"maxiter": maxiter, "gtol": tol},
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 
-from fastgd._threads import threads_for
+from fastgd._threads import one_blas_thread
 from fastgd.solvers.objective import Objective
 
 
@@ -22,7 +22,8 @@ def lbfgs(
     callback: Callable[..., None],
 ) -> scipy.optimize.OptimizeResult:
     """Minimise an objective; ``tol`` bounds the largest element of the gradient."""
-    with threads_for(objective.largest_product):
+    # The solver's own arithmetic is on vectors and tiny matrices.
+    with one_blas_thread():
         return scipy.optimize.minimize(
             objective.fun_and_grad,
             x0,

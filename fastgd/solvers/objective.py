@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.kernels.layout import largest_product, make_workspace, n_parameters
+from fastgd.kernels.layout import make_workspace, n_parameters
 from fastgd.kernels.network import Data, objective
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
@@ -44,8 +44,6 @@ class Objective:
     ----------
     n_passes : int
         Passes over the data so far: 1 for a value with its gradient.
-    largest_product : int
-        Multiplications in the largest matrix product of an evaluation.
     """
 
     def __init__(
@@ -62,7 +60,6 @@ class Objective:
         self.n_parameters = n_parameters(layers)
         self.n_passes = 0
         self._rows = block_rows(layers, n_samples, dtype)
-        self.largest_product = largest_product(layers, min(self._rows, n_samples))
         self._work = make_workspace(layers, self._rows, dtype, data.y, gather=False)
         self._grad = np.empty(self.n_parameters, dtype)
         self._nothing = np.empty(0, dtype)
