@@ -181,7 +181,8 @@ def test_a_second_process_compiles_nothing(installation):
     for hash_seed in ("0", "1", "2", "4242"):
         warm = installation.run(PRELUDE + FIT, PYTHONHASHSEED=hash_seed)
         assert warm["misses"] == 0, hash_seed
-        assert warm["hits"] == len(files)
+        # The matrix product is called by its address: no dispatcher counts it.
+        assert warm["hits"] == len([file for file in files if "_product" not in file.name])
         assert warm["results"] == cold["results"]
     assert installation.data_files() == files
 
