@@ -30,25 +30,22 @@ from fastgd._jit import compile_c_function, njit
 ensure_blas()
 
 
-def _vector_bytes_and_rows() -> tuple[int, int]:
-    """Width of a vector register, and rows of a tile: what fits into the registers.
-
-    (0, 0): no fused multiply-add that we know how to feed, so BLAS serves.
-    """
-    if numba.config.CPU_NAME not in (None, "", "host"):
-        return 0, 0
-    features = binding.get_host_cpu_features()
+def _registers() -> tuple[bool, int, int]:
+    """Whether tiles beat BLAS on this CPU; bytes of a register; rows of a tile that fit."""
+    known = numba.config.CPU_NAME in (None, "", "host")
+    features = binding.get_host_cpu_features() if known else {}
     if features.get("avx512f"):
-        return 64, 12
+        return True, 64, 12
     if features.get("avx2") and features.get("fma"):
-        return 32, 6
-    return 0, 0
+        return True, 32, 6
+    return False, 16, 4
 
 
-VECTOR_BYTES, TILE_ROWS = _vector_bytes_and_rows()
+HAS_TILES, VECTOR_BYTES, TILE_ROWS = _registers()
 
 # Multiplications above which the threads of BLAS win against a single one of ours.
 WORTH_THREADS = 4_000_000
+NEVER = 2**62
 
 
 @intrinsic
@@ -224,12 +221,9 @@ def _blas(typingctx, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, b
         # BLAS counts by columns: the transpose of a row-major product, operands exchanged.
         values = [kind, letter(transpose_b), letter(transpose_a), n, m, k]
         values += [slot(alpha), b, ldb, a, lda, slot(beta), c, ldc]
-        declared = ir.FunctionType(
-            ir.IntType(32),
-            [char] * 3
-            + [size] * 3
-            + [pointer, pointer, size, pointer, size, pointer, pointer, size],
-        )
+        kinds = [char] * 3 + [size] * 3
+        kinds += [pointer, pointer, size, pointer, size, pointer, pointer, size]
+        declared = ir.FunctionType(ir.IntType(32), kinds)
         name = "numba_xxgemm"
         builder.call(cgutils.get_or_insert_function(builder.module, declared, name), values)
 
@@ -318,37 +312,22 @@ def make_engine(dtype: Any, longest: int) -> Engine:
     ``longest`` is the largest k of a product with a transposed B.
     """
     dtype = np.dtype(dtype)
-    panel = np.empty(longest * 2 * max(VECTOR_BYTES, 16) // dtype.itemsize, dtype)
-    # On two cores, one thread here is as fast as two there, and leaves the other core alone.
-    alone = VECTOR_BYTES > 0 and (os.cpu_count() or 1) <= 2
-    limit = 2**62 if alone else (WORTH_THREADS if VECTOR_BYTES > 0 else 0)
-    return Engine(int(_compiled_product(dtype).address), panel, limit)
+    panel = np.empty(longest * 2 * VECTOR_BYTES // dtype.itemsize, dtype)
+    if not HAS_TILES:
+        blas_from = 0
+    elif (os.cpu_count() or 1) > 2:
+        blas_from = WORTH_THREADS
+    else:
+        # One thread here is as fast as two there, and leaves the other core alone.
+        blas_from = NEVER
+    return Engine(int(_compiled_product(dtype).address), panel, blas_from)
 
 
 @intrinsic
 def gemm(
-    typingctx,
-    engine,
-    m,
-    n,
-    k,
-    alpha,
-    a,
-    ia,
-    a_row,
-    a_col,
-    b,
-    ib,
-    b_row,
-    b_col,
-    beta,
-    d,
-    id,
-    d_row,
-    c,
-    ic,
-    c_row,
-):
+    typingctx, engine, m, n, k, alpha, a, ia, a_row, a_col, b, ib, b_row, b_col,
+    beta, d, id, d_row, c, ic, c_row,
+):  # fmt: skip
     """``C = alpha A B + beta D`` for matrices inside flat arrays of one dtype.
 
     Parameters
