@@ -13,7 +13,7 @@ from fastgd._jit import ELEMENTWISE
 from fastgd.kernels.dropout import NoDropout
 from fastgd.kernels.epoch import step
 from fastgd.kernels.losses import value_and_delta
-from fastgd.kernels.network import backward, forward, load_targets, penalise
+from fastgd.kernels.network import backward, forward, load_targets, penalty
 
 # Not the project's ``njit``, whose disk cache does not see edits outside of the package.
 njit = numba.njit(fastmath=set(ELEMENTWISE), error_model="numpy")
@@ -33,9 +33,9 @@ def batch_gradients(layers, w, grad, data, n_samples, rows, alpha, loss, work):
         total += value_and_delta(loss, z, work.y, work.weight, n_rows, k, work.delta) / weight
         backward(
             layers, w, data.X, order, first, n_rows, rows, work,
-            1.0 / weight, 0.0, grad, NoDropout(), 0,
+            1.0 / weight, alpha / weight, w, False, grad, NoDropout(), 0,
         )  # fmt: skip
-        total += penalise(layers, w, alpha, weight, grad)
+        total += penalty(layers, w, alpha, weight)
     return total
 
 

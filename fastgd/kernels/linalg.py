@@ -32,9 +32,10 @@ class Dense(NamedTuple):
         else:
             for i in range(n_rows):
                 source = order[first + i] * d
-                target = i * d
+                row = self.values[source : source + d]
+                gathered = buffer[i * d : (i + 1) * d]
                 for j in range(d):
-                    buffer[target + j] = self.values[source + j]
+                    gathered[j] = row[j]
             gemm(
                 engine, n_rows, h, d, 1.0, buffer, 0, d, 1, w, layer.weights, h, 1,
                 1.0, w, layer.biases, 0, out, start, h,
@@ -72,12 +73,13 @@ class CSR(NamedTuple):
         fill_rows(w, layer.biases, n_rows, h, out, start)
         for i in range(n_rows):
             row = order[first + i] if order.size > 0 else first + i
-            target = start + i * h
+            target = out[start + i * h : start + (i + 1) * h]
             for p in range(self.indptr[row], self.indptr[row + 1]):
                 value = self.data[p]
                 source = layer.weights + np.int64(self.indices[p]) * h
+                weights = w[source : source + h]
                 for j in range(h):
-                    out[target + j] += value * w[source + j]
+                    target[j] += value * weights[j]
 
     def accumulate(
         self, order, first, n_rows, scale, delta, kept, source, buffer, grad, layer, engine
@@ -86,26 +88,29 @@ class CSR(NamedTuple):
         h = layer.n_out
         rest = grad.dtype.type(kept)
         zero = grad.dtype.type(0.0)
-        for p in range(layer.weights, layer.weights + self.n_features * h):
-            grad[p] = rest * source[p] if kept != 0.0 else zero
+        stop = layer.weights + self.n_features * h
+        target, old = grad[layer.weights : stop], source[layer.weights : stop]
+        for p in range(target.size):
+            target[p] = rest * old[p] if kept != 0.0 else zero
         factor = grad.dtype.type(scale)
         for i in range(n_rows):
             row = order[first + i] if order.size > 0 else first + i
-            source = i * h
+            slopes = delta[i * h : (i + 1) * h]
             for p in range(self.indptr[row], self.indptr[row + 1]):
                 value = factor * self.data[p]
-                target = layer.weights + np.int64(self.indices[p]) * h
+                start = layer.weights + np.int64(self.indices[p]) * h
+                target = grad[start : start + h]
                 for j in range(h):
-                    grad[target + j] += value * delta[source + j]
+                    target[j] += value * slopes[j]
 
 
 @njit
 def fill_rows(w, biases, n_rows, h, out, start):
     """Write the bias vector into each row, so that the product can add to it."""
     for i in range(n_rows):
-        target = start + i * h
+        row, bias = out[start + i * h : start + (i + 1) * h], w[biases : biases + h]
         for j in range(h):
-            out[target + j] = w[biases + j]
+            row[j] = bias[j]
 
 
 @dispatch_on_class

@@ -115,12 +115,16 @@ def backward(
 def sum_rows(delta, n_rows, h, scale, keep, grad, biases):
     """Gradient by the biases: column sums of ``delta``, added to what is there if ``keep``."""
     factor = grad.dtype.type(scale)
+    # Slices, because a computed index might be negative for all that the compiler knows, and
+    # a loop that has to look for that is not vectorised.
+    sums = grad[biases : biases + h]
     if not keep:
         for j in range(h):
-            grad[biases + j] = 0
+            sums[j] = 0
     for i in range(n_rows):
+        row = delta[i * h : (i + 1) * h]
         for j in range(h):
-            grad[biases + j] += factor * delta[i * h + j]
+            sums[j] += factor * row[j]
 
 
 @njit
@@ -143,13 +147,10 @@ def load_targets(data, order, first, n_rows, work):
 
 @njit(reduction=True)
 def sum_of_squares(x):
-    """Σ x², in the precision of ``x`` within blocks and in float64 over them."""
+    """Σ x² in float64."""
     total = 0.0
-    for start in range(0, x.size, 4096):
-        part = x.dtype.type(0.0)
-        for i in range(start, min(start + 4096, x.size)):
-            part += x[i] * x[i]
-        total += np.float64(part)
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(x[i])
     return total
 
 
