@@ -67,6 +67,8 @@ def compare(
         raise typer.BadParameter("solvers must name at least one solver.")
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder of --json {json_file} does not exist.")
+    if json_file is not None and json_file.is_dir():
+        raise typer.BadParameter(f"--json {json_file} is a folder.")
     layers = _layers(hidden)
     try:
         data = load_problem(problem, seed)

@@ -30,14 +30,13 @@ FLOORS = [
     {"neural_network"},
     {"optimizers", "solvers", "losses"},
     {"kernels", "datasets"},
-    {"_jit", "_record", "_threads"},
+    {"_jit", "_record"},
 ]
 # These packages may be imported by these rooms only.
 RESERVED = {
     "numba": {"_jit", "kernels", "optimizers", "solvers"},
     "llvmlite": {"_jit", "kernels", "optimizers", "solvers"},
     "sklearn": {"neural_network", "comparison"},
-    "threadpoolctl": {"_threads"},
     "typer": {"cli"},
 }
 

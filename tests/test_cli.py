@@ -1,8 +1,10 @@
 """The ``fastgd`` command, as a user calls it."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -75,6 +77,22 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch, tmp_path):
     assert "adam" in result.stdout
     assert "lbfgs" not in result.stdout
     assert "Interrupted" in result.stderr
+
+
+def test_ctrl_c_during_a_fit(tmp_path):
+    """As a terminal sends it, while the second solver trains."""
+    command = [sys.executable, "-c", "from fastgd.cli import main; main()", "compare"]
+    command += ["--problem", "iris", "--hidden", "4", "--solvers", "lbfgs,sgd,adam"]
+    command += ["--max-iter", "10000000", "--json", str(tmp_path / "runs.json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        time.sleep(25)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "Interrupted: the table has what was finished." in stderr
+    record = json.loads((tmp_path / "runs.json").read_text("utf-8"))
+    assert [run["solver"] for run in record["runs"]] == ["lbfgs"]
 
 
 def test_help_explains_itself():

@@ -47,7 +47,7 @@ def gradient(w, X, y, weight, alpha):
 def naive_epoch(X, y, weight, order, batch_size, rates, alpha, limits):
     """One epoch of SGD with momentum: parameters, updates made, totals."""
     w, velocity, n_updates = initial(), 0.0, 0
-    totals = np.zeros(2 + len(LAYERS))
+    totals = np.zeros(4 + len(LAYERS))
     for first in range(0, len(X), batch_size):
         rows = order[first : first + batch_size]
         if weight[rows].sum() == 0:
@@ -56,8 +56,8 @@ def naive_epoch(X, y, weight, order, batch_size, rates, alpha, limits):
         samples = X[rows], y[rows], weight[rows]
         data_term = naive.objective(w, SIZES, ACTIVATIONS, LOSS, *samples, 0.0)
         value = naive.objective(w, SIZES, ACTIVATIONS, LOSS, *samples, alpha)
-        totals[:2] += len(rows) * data_term, len(rows) * (value - data_term)
-        totals[2:] += [np.linalg.norm(part) for part in parameter_views(g, LAYERS)[0]]
+        totals[:4] += len(rows) * data_term, len(rows) * (value - data_term), len(rows), 1
+        totals[4:] += [np.linalg.norm(part) for part in parameter_views(g, LAYERS)[0]]
         if limits.clip_value:
             g = np.clip(g, -limits.clip_value, limits.clip_value)
         if limits.clip_norm:
@@ -79,7 +79,7 @@ class Epoch:
         self.w = initial(X.dtype)
         self.grad = np.empty_like(self.w)
         self.memory = (optimizer := Optimizer(SGD(momentum=MOMENTUM), self.w)).memory
-        self.totals = np.zeros(2 + len(LAYERS))
+        self.totals = np.zeros(4 + len(LAYERS))
         self.n_updates = 0
         self.work = make_workspace(LAYERS, batch_size, X.dtype, y, gather=order.size > 0)
         n_batches = -(-len(y) // batch_size)

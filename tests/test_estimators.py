@@ -14,7 +14,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fastgd import MLPClassifier, MLPRegressor, losses
-from fastgd.optimizers import ASGD, OPTIMIZERS, SGD, Adam, RMSprop, schedules
+from fastgd.neural_network import TrainingInterrupted
+from fastgd.optimizers import ASGD, OPTIMIZERS, SGD, Adam, Optimizer, RMSprop, schedules
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -443,6 +444,151 @@ def test_warm_start_refuses_another_shape(digits):
         clf.set_params(hidden_layer_sizes=(9,)).fit(*digits)
 
 
+def test_predictions_are_those_of_the_fit_whatever_is_set_for_the_next(regression, digits):
+    X, y = regression
+    reg = MLPRegressor(hidden_layer_sizes=(5,), max_iter=5, random_state=0).fit(X, y)
+    before = reg.predict(X)
+    reg.set_params(loss="poisson", hidden_layer_sizes=(9, 9), dropout=(0.1, 0.2))
+    np.testing.assert_array_equal(reg.predict(X), before)
+    copied = pickle.loads(pickle.dumps(reg))
+    np.testing.assert_array_equal(copied.predict(X), before)
+
+
+def test_parameters_of_another_precision_or_kind(digits):
+    X, y = digits
+    clf = small().fit(X.astype(np.float32), y)
+    before = clf.predict_proba(X)
+    clf.coefs_[1] = clf.coefs_[1].astype(np.float64)
+    np.testing.assert_allclose(clf.predict_proba(X), before, rtol=1e-4, atol=1e-6)
+    clf.partial_fit(X, y)
+    clf.coefs_ = [np.ones((64, 8), int), np.ones((8, 10), int)]
+    clf.intercepts_ = [np.zeros(8, int), np.zeros(10, int)]
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "hinge", "kl_divergence"])
+def test_validation_labels_that_are_unknown(digits, loss):
+    X, y = digits
+    keep = y != 5
+    with pytest.raises(ValueError, match=r"labels \[5\], which are not among the classes"):
+        small(loss=loss).fit(X[keep], y[keep], X_val=X[~keep], y_val=y[~keep])
+
+
+def test_validation_targets_of_another_shape(digits, regression):
+    X, y = digits
+    soft = np.eye(10)[y]
+    clf = small(loss="kl_divergence")
+    with pytest.raises(ValueError, match="y_val has 7 outputs, but y has 10"):
+        clf.fit(X, soft, X_val=X, y_val=np.full((300, 7), 1 / 7))
+    with pytest.raises(ValueError, match="probabilities that sum to 1"):
+        clf.fit(X, soft, X_val=X, y_val=5 * soft)
+    X, y = regression
+    with pytest.raises(ValueError, match="y_val has 1 outputs, but y has 2"):
+        MLPRegressor((5,)).set_params(loss="squared_error", hidden_layer_sizes=(5,)).fit(
+            X, y, X_val=X, y_val=y[:, 0]
+        )
+
+
+def test_loss_objects_of_the_wrong_kind(digits):
+    X, y = digits
+    binary = y % 2
+    by_number = {"solver": "lbfgs", "max_iter": 200}
+    clf = small(loss=losses.SquaredError(), **by_number).fit(X, binary)
+    assert clf.score(X, binary) > 0.97
+    with pytest.raises(ValueError, match="more than two classes"):
+        small(loss=losses.CategoricalLogLoss()).fit(X, binary)
+    with pytest.raises(ValueError, match="for two classes or for labels, y has 10"):
+        small(loss=losses.BinaryLogLoss()).fit(X, y)
+    with pytest.raises(ValueError, match="is for classes, not for numbers"):
+        MLPRegressor(losses.CategoricalHinge()).fit(X, y)
+    for bad in (losses.Huber, losses):
+        with pytest.raises(ValueError, match=r"'loss' parameter|loss must be the name"):
+            MLPRegressor(bad).fit(X, y)
+
+
+def test_a_failed_partial_fit_leaves_the_optimizer_as_it_was(regression):
+    X, y = regression
+    parameters = {"hidden_layer_sizes": (5,), "random_state": 0, "activation": "identity"}
+    disturbed, calm = (MLPRegressor(**parameters).partial_fit(X, y) for _ in range(2))
+    with pytest.raises(ValueError, match="non-finite"):
+        disturbed.partial_fit(X * 1e200, y)
+    np.testing.assert_array_equal(
+        disturbed.partial_fit(X, y).coefs_[0], calm.partial_fit(X, y).coefs_[0]
+    )
+
+
+def test_partial_fit_takes_a_changed_rule(digits):
+    X, y = digits
+    clf = small(solver=SGD(0.1, momentum=0.9)).partial_fit(X, y, classes=range(10))
+    before = clf.coefs_[0].copy()
+    velocity = clf._optimizer.memory.arrays.copy()
+    clf.set_params(solver=SGD(0.0, momentum=0.9)).partial_fit(X, y)
+    np.testing.assert_array_equal(clf.coefs_[0], before)
+    assert clf._optimizer.n_updates == 4
+    assert (clf._optimizer.memory.arrays != velocity).any()
+    clf.set_params(solver=RMSprop(0.01)).partial_fit(X, y)
+    assert clf._optimizer.n_updates == 2
+
+
+def test_early_stopping_can_be_switched(digits):
+    X, y = digits
+    clf = small(early_stopping=True, warm_start=True).fit(X, y)
+    clf.set_params(early_stopping=False).fit(X, y)
+    assert np.isfinite(clf.best_loss_)
+    clf.set_params(early_stopping=True, solver="lbfgs").fit(X, y)
+    assert np.isfinite(clf.loss_)
+
+
+def test_interruption_keeps_the_best_start(digits):
+    class PressCtrlCInSecondStart(Recorder):
+        def __init__(self):
+            self.begun = 0
+
+        def on_fit_task_begin(self, estimator, context):
+            self.begun += context.task_name == "epoch"
+            if self.begun == 31:
+                signal.raise_signal(signal.SIGINT)
+
+        def setup(self, estimator, context): ...
+
+        def teardown(self, estimator, context): ...
+
+        def on_fit_task_end(self, estimator, context): ...
+
+    first = small(max_iter=30).fit(*digits)
+    clf = small(max_iter=30, n_init=3, n_iter_no_change=99).set_callbacks(PressCtrlCInSecondStart())
+    with pytest.warns(TrainingInterrupted):
+        clf.fit(*digits)
+    assert clf.n_iter_ == 30
+    np.testing.assert_array_equal(clf.coefs_[0], first.coefs_[0])
+
+
+def test_starts_with_a_validation_set_are_compared_by_what_is_kept(digits):
+    X, y = digits
+    clf = small(n_init=4, max_iter=12, batch_size=20).fit(
+        X[:200], y[:200], X_val=X[200:], y_val=y[200:]
+    )
+    rng, scores = np.random.RandomState(0), []
+    for _ in range(4):
+        single = small(max_iter=12, batch_size=20, random_state=rng)
+        scores.append(single.fit(X[:200], y[:200]).score(X[200:], y[200:]))
+    assert clf.score(X[200:], y[200:]) == max(scores)
+
+
+def test_what_a_solver_ignores_is_said(digits):
+    with pytest.warns(UserWarning, match="dropout, max_norm has no effect with solver='lbfgs'"):
+        small(solver="lbfgs", dropout=0.2, max_norm=1.0).fit(*digits)
+
+
+def test_optimizer_refuses_arrays_of_another_shape():
+    optimizer = Optimizer(SGD(), np.zeros(3))
+    three = np.zeros(3)
+    wrong = np.zeros(9), np.zeros(2), np.zeros(3, np.float32), np.zeros(6)[::2]
+    for w, g in [(a, three) for a in wrong] + [(three, a) for a in wrong]:
+        with pytest.raises(ValueError, match="must be a contiguous array of shape"):
+            optimizer.update(w, g)
+
+
 # Bad input.
 
 
@@ -522,6 +668,11 @@ def test_odd_but_valid_input(digits):
     sparse = scipy.sparse.csr_array(X)
     sparse.indices, sparse.indptr = sparse.indices.astype(np.int64), sparse.indptr.astype(np.int64)
     np.testing.assert_allclose(small().fit(sparse, y).coefs_[0], expected, rtol=1e-9, atol=1e-12)
+    swapped = scipy.sparse.csr_array(X)
+    for name in ("data", "indices", "indptr"):
+        a = getattr(swapped, name)
+        setattr(swapped, name, a.astype(a.dtype.newbyteorder(">")))
+    np.testing.assert_allclose(small().fit(swapped, y).coefs_[0], expected, rtol=1e-9, atol=1e-12)
     assert small().fit((X * 16).astype(int), y).coefs_[0].dtype == np.float64
     one_class = small().fit(X, np.full(300, "a"))
     assert (one_class.predict(X) == "a").all()

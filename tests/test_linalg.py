@@ -4,6 +4,11 @@ All numbers are small integers, so that every result is exact in either precisio
 is needed.
 """
 
+import json
+import os
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
@@ -179,3 +184,24 @@ def test_as_matrix_copies_only_what_it_must():
     assert as_matrix(every_other).values.tolist() == every_other.ravel().tolist()
     assert not as_matrix(X).values.flags.writeable
     assert X.flags.writeable
+
+
+def test_a_cpu_without_wide_registers(tmp_path):
+    """All products go to BLAS there."""
+    code = (
+        "import numpy as np; from fastgd import MLPClassifier;"
+        "X = np.random.RandomState(0).normal(size=(60, 5)); y = (X[:, 0] > 0) * 1;"
+        "clf = MLPClassifier((7, 6), random_state=0, max_iter=3, n_iter_no_change=9);"
+        "print([float(loss) for loss in clf.fit(X, y).loss_curve_])"
+    )
+    curves = [
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", code],
+                env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **extra},
+                capture_output=True, text=True, check=True,
+            ).stdout
+        )
+        for extra in ({}, {"NUMBA_CPU_NAME": "generic"})
+    ]  # fmt: skip
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-12)

@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss
 
 from fastgd.comparison.problems import Problem
 from fastgd.comparison.solvers import SOLVERS
-from fastgd.neural_network import MLPClassifier, MLPRegressor
+from fastgd.neural_network import MLPClassifier, MLPRegressor, TrainingInterrupted
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,12 @@ def _fit_seconds(estimator: Any, problem: Problem, max_iter: int) -> float:
     with warnings.catch_warnings():
         # Ending at max_iter is what a comparison at a fixed budget does.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        estimator.fit(problem.X_train, problem.y_train)
+        # A fit keeps what an interruption left of it; a comparison has no use for half a run.
+        warnings.simplefilter("error", TrainingInterrupted)
+        try:
+            estimator.fit(problem.X_train, problem.y_train)
+        except TrainingInterrupted:
+            raise KeyboardInterrupt from None
     return time.perf_counter() - started
 
 

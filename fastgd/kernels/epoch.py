@@ -113,11 +113,11 @@ def step(rule, w, g, state, scalars, t, learning_rate):
 
 @njit
 def add_layer_norms(layers, grad, totals):
-    """Add the norm of each layer's weight gradient to ``totals[2:]``."""
+    """Add the norm of each layer's weight gradient to ``totals[4:]``."""
     for l in range(layers.size):
         start = layers[l].weights
         stop = start + layers[l].n_in * layers[l].n_out
-        totals[2 + l] += math.sqrt(sum_of_squares(grad[start:stop]))
+        totals[4 + l] += math.sqrt(sum_of_squares(grad[start:stop]))
 
 
 @njit(entry=True)
@@ -164,9 +164,9 @@ def run_batches(
     limits : Limits or NoLimits
     work : Workspace
         Buffers for one batch.
-    totals : ndarray of shape (2 + L,), float64
-        Grows by the data term and by the penalty of each batch, times its number of rows, and by
-        the norm of each layer's weight gradient.
+    totals : ndarray of shape (4 + L,), float64
+        Grows by the data term and by the penalty of each batch, times its number of rows; by
+        this number; by 1; and by the norm of each layer's weight gradient.
     """
     k = layers[layers.size - 1].n_out
     t_before = t
@@ -187,6 +187,8 @@ def run_batches(
         )  # fmt: skip
         totals[0] += n_rows * (value / total_weight)
         totals[1] += n_rows * penalty(layers, w, alpha, total_weight)
+        totals[2] += n_rows
+        totals[3] += 1
         add_layer_norms(layers, grad, totals)
         clip(limits, grad)
         t += 1

@@ -185,7 +185,7 @@ def _store(
     builder: Any, vector: _Vectors, element: Any, sums: list[list[Any]], alpha: Any, beta: Any,
     d: Any, ldd: Any, c: Any, ldc: Any,
 ) -> None:  # fmt: skip
-    """C = alpha · sums + beta · D; a beta of 0 does not even look at D."""
+    """C = alpha · sums + beta · D; with a beta of 0, D may be anything."""
     without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
     alpha, beta = vector.broadcast(alpha), vector.broadcast(beta)
     for i, row in enumerate(sums):

@@ -10,8 +10,9 @@ A loss is a NamedTuple (its fields are its parameters) with two compiled methods
 can use a form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a
 loss with an output activation.  A loss that is a sum over single outputs needs only
 ``pointwise(self, z, y) -> (value, slope)`` and takes ``value_and_delta = sum_pointwise``.
-Where the class attribute ``class_numbers`` is true, y holds one class number a row, else ``k``
-numbers a row.
+Class attributes: ``out_activation`` names the link; where ``class_numbers`` is true, y holds one
+class number a row, else ``k`` numbers a row; outputs above ``threshold`` (0.5) mean the second of
+two classes.
 
 To add one: its class here, one line in ``LOSSES``, its formula in ``tests/naive.py``.
 """
@@ -239,7 +240,7 @@ class KLDivergence(NamedTuple):
         return total
 
 
-@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
+@record(threshold=0.0, out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
 class Hinge(NamedTuple):
     """max(0, 1 − s z) with s = 2 y − 1 for y in {0, 1}, per output; identity link."""
 
@@ -268,6 +269,17 @@ class CategoricalHinge(NamedTuple):
                 delta[rival] = weight[i]
                 delta[own] = -weight[i]
         return total
+
+
+def is_loss(candidate: object) -> bool:
+    """Whether an object is a loss: a NamedTuple with the two methods and a named link."""
+    return (
+        isinstance(candidate, tuple)
+        and hasattr(candidate, "_fields")
+        and callable(getattr(candidate, "value_and_delta", None))
+        and callable(getattr(candidate, "link", None))
+        and isinstance(getattr(candidate, "out_activation", None), str)
+    )
 
 
 LOSSES = {

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastgd._record import checked
-from fastgd.kernels.activations import ACTIVATIONS
 from fastgd.kernels.epoch import Limits
 from fastgd.kernels.layout import layer_table, parameter_views
-from fastgd.neural_network._parameters import POLICIES
+from fastgd.kernels.losses import is_loss
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks
@@ -29,15 +27,17 @@ from fastgd.neural_network.problem import (
     as_data,
     flat_parameters,
     predict,
+    sizes_of,
 )
+from fastgd.neural_network.settings import Settings
 from fastgd.neural_network.stochastic import train_by_epochs
 from fastgd.neural_network.validation import HeldOut
-from fastgd.optimizers import OPTIMIZERS, SGD, Adam, Optimizer, is_rule, schedules
-
-DEFAULT_RATE = 0.001
+from fastgd.optimizers import Optimizer, is_rule, schedules
 
 # What is known of the classes and of a training that goes on, beside the public attributes.
-PRIVATE_STATE = ("_label_binarizer", "_optimizer", "_no_improvement_count", "_random_state")
+PRIVATE_STATE = (
+    "_label_binarizer", "_loss", "_optimizer", "_no_improvement_count", "_random_state",
+)  # fmt: skip
 
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
 TRAINED = (
@@ -47,7 +47,7 @@ TRAINED = (
 )  # fmt: skip
 
 
-class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseMLP(CallbackSupportMixin, Settings, ABC):
     """Base of the perceptrons; not to be used directly."""
 
     # What the classifier and the regressor each have their own of.
@@ -66,101 +66,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _weigh_classes(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         return sample_weight
-
-    # Reading the parameters.
-
-    @property
-    def _hidden_sizes(self) -> tuple[int, ...]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return tuple(int(size) for size in sizes)
-
-    def _per_hidden_layer(self, name: str) -> tuple[Any, ...]:
-        """The values of a parameter that may be given once or for each hidden layer."""
-        value, n_hidden = getattr(self, name), len(self._hidden_sizes)
-        if isinstance(value, (str, Real)):
-            return (value,) * n_hidden
-        values = tuple(value)
-        if len(values) != n_hidden:
-            raise ValueError(
-                f"{name} must be one value, or one for each of the {n_hidden} hidden layers,"
-                f" got {len(values)}: {value!r}."
-            )
-        return values
-
-    def _network(self, n_features: int, n_outputs: int) -> NDArray[Any]:
-        """The layer table."""
-        activations = self._per_hidden_layer("activation")
-        for name in activations:
-            if name not in ACTIVATIONS:
-                raise ValueError(
-                    f"activation must be one of {sorted(ACTIVATIONS)}, or one of them for each"
-                    f" hidden layer, got {name!r}."
-                )
-        dropout = self._per_hidden_layer("dropout")
-        if not all(isinstance(rate, Real) and 0 <= float(rate) < 1 for rate in dropout):
-            raise ValueError(f"dropout must have rates in [0, 1), got {self.dropout!r}.")
-        sizes = (n_features, *self._hidden_sizes, n_outputs)
-        return layer_table(sizes, activations, tuple(float(rate) for rate in dropout))
-
-    def _rule(self) -> Any:
-        """The update rule that ``solver`` asks for."""
-        if is_rule(self.solver):
-            return checked(self.solver)
-        if not isinstance(self.solver, str):
-            raise ValueError(
-                "solver must be the name of a solver, or an update rule: a NamedTuple with a field"
-                f" learning_rate and a method step. Got {self.solver!r}."
-            )
-        if self.solver == "sgd":
-            return SGD(
-                learning_rate=float(self.learning_rate_init),
-                momentum=float(self.momentum),
-                nesterov=bool(self.nesterovs_momentum and self.momentum > 0),
-                rate_in_velocity=True,
-            )
-        if self.solver == "adam":
-            return Adam(
-                learning_rate=float(self.learning_rate_init),
-                beta_1=float(self.beta_1),
-                beta_2=float(self.beta_2),
-                epsilon=float(self.epsilon),
-                epsilon_hat=True,
-            )
-        rule = OPTIMIZERS[self.solver]
-        if self.learning_rate_init != DEFAULT_RATE:
-            warnings.warn(
-                f"learning_rate_init={self.learning_rate_init} has no effect with"
-                f" solver={self.solver!r}, which has its own default. Pass"
-                f" solver=fastgd.optimizers.{rule.__name__}"
-                f"(learning_rate={self.learning_rate_init}) instead.",
-                stacklevel=4,
-            )
-        return rule()
-
-    @property
-    def _is_stochastic(self) -> bool:
-        return not isinstance(self.solver, str) or self.solver in OPTIMIZERS
-
-    def _check_solver(self) -> bool:
-        if not self._is_stochastic:
-            raise AttributeError(
-                "partial_fit is only available for stochastic optimizers."
-                f" {self.solver} is not stochastic."
-            )
-        return True
-
-    def _learning_rate_policy(self) -> tuple[str, Any]:
-        """What happens to the rate at the end of an epoch, and a factor for each step or None."""
-        if self.schedule is None:
-            return (self.learning_rate if self.solver == "sgd" else "constant"), None
-        if isinstance(self.schedule, str):
-            if self.schedule in POLICIES:
-                return self.schedule, None
-            return "constant", schedules.SCHEDULES[self.schedule]()
-        return "constant", self.schedule
 
     # The course of a fit.
 
@@ -226,13 +131,18 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
             missing = "y_val" if y_val is None else "X_val"
             raise ValueError(f"X_val and y_val belong together, but {missing} is None.")
         self._network(1, 1)  # complain about parameters before anything changes
-        rule = self._rule() if self._is_stochastic else None
+        rule = None
+        if self._is_stochastic:
+            rule = self._rule()
+        else:
+            self._warn_of_useless_parameters()
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._check_targets(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         if not first_pass:
-            X = X.astype(np.asarray(self.coefs_[0]).dtype, copy=False)
+            sizes = (X.shape[1], *sizes_of(self.coefs_)[1:])
+            X = X.astype(flat_parameters(self.coefs_, self.intercepts_, sizes).dtype, copy=False)
         if X_val is not None:
             X_val, y_val = self._check_validation_set(X_val, y_val, X.dtype)
 
@@ -243,7 +153,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
             layers, loss, float(self.alpha), as_data(X, targets, weights), X.shape[0], X.dtype
         )
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
-        self.out_activation_ = loss.out_activation
+        self.out_activation_, self._loss = loss.out_activation, loss
         self._random_state = check_random_state(self.random_state)
         context = None
         if hasattr(self, "_skl_callbacks") and not incremental:
@@ -272,18 +182,19 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     ) -> None:
         """Train from new weights; with ``n_init`` above 1 keep the best of several starts."""
         sizes = (int(problem.layers["n_in"][0]), *map(int, problem.layers["n_out"]))
-        hidden = self._per_hidden_layer("activation")
+        hidden = self._per_hidden_layer("activation", len(sizes) - 2)
         # The output layer is drawn as the layer below it, which is scikit-learn's choice.
         last = hidden[-1] if hidden else str(self.activation)
         best: dict[str, Any] | None = None
         failure: FloatingPointError | None = None
+        split: list[Any] = []
         for _ in range(1 if incremental else self.n_init):
             w = initial_parameters(
                 self.init, self._random_state, sizes, (*hidden, last), problem.dtype
             )
             self._forget()
             try:
-                interrupted = self._train(problem, w, samples, rule, context, incremental)
+                interrupted = self._train(problem, w, samples, rule, context, incremental, split)
             except FloatingPointError as error:
                 failure = error
                 continue
@@ -297,9 +208,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         self.__dict__.update(best["kept"])
 
     def _merit(self) -> float:
+        """What ``n_init`` compares: of the parameters that are kept, and never NaN."""
         if self.validation_scores_:
-            return float(self.best_validation_score_ or 0.0)
-        return -float(self.loss_)
+            last = self.validation_scores_[-1]
+            merit = self.best_validation_score_ if self._stops_early else last
+        else:
+            merit = -self.loss_
+        return -np.inf if merit is None or np.isnan(merit) else float(merit)
 
     def _forget(self) -> None:
         """Set the counters and curves to how a first fit finds them."""
@@ -320,17 +235,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         self, problem: Problem, samples: Any, rule: Any, context: Any, incremental: bool
     ) -> None:
         """Go on from the parameters of the last fit."""
-        w = flat_parameters(self.coefs_, self.intercepts_, problem.layers).copy()
+        sizes = (int(problem.layers["n_in"][0]), *map(int, problem.layers["n_out"]))
+        w = flat_parameters(self.coefs_, self.intercepts_, sizes).astype(problem.dtype)
         if not hasattr(self, "grad_norm_curve_"):  # parameters that the user set by hand
             self._forget()
+        if self.best_loss_ is None and not self._stops_early:
+            self.best_loss_ = np.inf
         try:
-            self._train(problem, w, samples, rule, context, incremental)
+            self._train(problem, w, samples, rule, context, incremental, [])
         except FloatingPointError as error:
             raise ValueError(str(error)) from None
 
     def _train(
         self, problem: Problem, w: NDArray[Any], samples: Any, rule: Any, context: Any,
-        incremental: bool,
+        incremental: bool, split: list[Any],
     ) -> bool:  # fmt: skip
         """Train ``w`` and keep what came of it; whether the user interrupted it."""
         X, y, sample_weight, X_val, y_val = samples
@@ -338,7 +256,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if X_val is not None:
             held_out = self._hold_out(problem, X_val, y_val, None)
         elif self._stops_early:
-            rows, held_out = self._split(problem, X, y, sample_weight)
+            if not split:  # once for all starts, or their scores could not be compared
+                split.append(self._split(problem, X, y, sample_weight))
+            rows, held_out = split[0]
         if held_out is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
             self.best_validation_score_ = -np.inf
@@ -386,7 +306,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         return rows, self._hold_out(problem, X[val], y[val], weights)
 
     def _hold_out(self, problem: Problem, X: Any, y: Any, sample_weight: Any) -> HeldOut:
-        targets, _, _ = self._encode(y, problem.dtype)
+        targets, _, n_outputs = self._encode(y, problem.dtype)
+        if n_outputs != self.n_outputs_:
+            raise ValueError(f"y_val has {n_outputs} outputs, but y has {self.n_outputs_}.")
         held = problem._replace(data=as_data(X, targets, sample_weight), n_samples=X.shape[0])
         return HeldOut(X, y, sample_weight, held, self._score_outputs)
 
@@ -404,8 +326,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 )
             batch_size = int(min(self.batch_size, n_samples))
         optimizer: Any = getattr(self, "_optimizer", None) if incremental else None
-        if optimizer is None or type(optimizer.rule) is not type(rule):
+        # A copy: if this fit fails, the next one goes on from where the last good one ended.
+        optimizer = None if optimizer is None else optimizer.successor(rule, w)
+        if optimizer is None:
             optimizer = Optimizer(rule, w)
+        elif is_rule(self.solver) and optimizer.rule != rule:
+            optimizer.rule, optimizer.learning_rate = rule, rule.learning_rate
         self._optimizer = optimizer
         policy, schedule = self._learning_rate_policy()
         if schedule is not None:
@@ -425,29 +351,47 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     def _outputs(self, X: Any) -> NDArray[Any]:
         """Outputs (N, K) of the network for samples that have not been validated."""
         check_is_fitted(self)
-        dtype = np.asarray(self.coefs_[0]).dtype
-        X = validate_data(self, X, accept_sparse=["csr"], dtype=dtype, order="C", reset=False)
-        n_outputs = np.asarray(self.intercepts_[-1]).size
-        layers = self._network(X.shape[1], n_outputs)
-        w = flat_parameters(self.coefs_, self.intercepts_, layers)
-        return predict(layers, w, self._fitted_loss(), X)
+        # The network is that of the parameters: hidden_layer_sizes and loss may have been changed
+        # for a next fit.
+        sizes = sizes_of(self.coefs_)
+        w = flat_parameters(self.coefs_, self.intercepts_, sizes)
+        X = validate_data(self, X, accept_sparse=["csr"], dtype=w.dtype, order="C", reset=False)
+        if X.shape[1] != sizes[0]:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but coefs_ has the shapes"
+                f" {[np.shape(c) for c in self.coefs_]}."
+            )
+        layers = layer_table(sizes, self._per_hidden_layer("activation", len(sizes) - 2))
+        loss = self._loss if hasattr(self, "_loss") else self._chosen_loss()
+        return predict(layers, w, loss, X)
 
     @abstractmethod
-    def _fitted_loss(self) -> Any:
-        """The loss of the last fit, whose link predictions go through."""
+    def _chosen_loss(self) -> Any:
+        """The loss that the parameters ask for."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if hasattr(self, "coefs_"):
             # Pickle stores each view as an array of its own; predictions want one vector.
-            layers = self._network(self.coefs_[0].shape[0], self.intercepts_[-1].size)
-            w = flat_parameters(self.coefs_, self.intercepts_, layers)
+            sizes = sizes_of(self.coefs_)
+            w = flat_parameters(self.coefs_, self.intercepts_, sizes)
+            layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
             self.coefs_, self.intercepts_ = parameter_views(w, layers)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def checked_loss(loss: Any) -> Any:
+    """A loss object with its fields checked."""
+    if not is_loss(loss):
+        raise ValueError(
+            "loss must be the name of a loss, or a NamedTuple with the methods value_and_delta and"
+            f" link and the class attribute out_activation. Got {loss!r}."
+        )
+    return checked(loss)
 
 
 def set_parameters(estimator: Any, values: dict[str, Any]) -> None:

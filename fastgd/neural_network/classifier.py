@@ -20,7 +20,6 @@ from sklearn.utils.multiclass import (
 )
 from sklearn.utils.validation import validate_data
 
-from fastgd._record import checked
 from fastgd.kernels.losses import (
     BinaryLogLoss,
     CategoricalHinge,
@@ -28,7 +27,7 @@ from fastgd.kernels.losses import (
     Hinge,
     KLDivergence,
 )
-from fastgd.neural_network._base import BaseMLP, set_parameters
+from fastgd.neural_network._base import BaseMLP, checked_loss, set_parameters
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
 
 # (one output a class, one output a label)
@@ -38,6 +37,15 @@ CLASSIFICATION_LOSSES = {
     "kl_divergence": (KLDivergence, KLDivergence),
 }
 SUM_TOLERANCE = 1e-3
+
+
+def _check_probabilities(y: NDArray[Any]) -> None:
+    sums = y.sum(axis=1)
+    if y.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
+        raise ValueError(
+            "With loss='kl_divergence' each row of y must be probabilities that sum to 1, got"
+            f" values from {y.min()} to {y.max()} and sums from {sums.min()} to {sums.max()}."
+        )
 
 
 def _gives_margins(estimator: Any) -> bool:
@@ -170,12 +178,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), order="C", reset=reset,
         )  # fmt: skip
-        sums = y.sum(axis=1)
-        if y.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
-            raise ValueError(
-                "With loss='kl_divergence' each row of y must be probabilities that sum to 1, got"
-                f" values from {y.min()} to {y.max()} and sums from {sums.min()} to {sums.max()}."
-            )
+        _check_probabilities(y)
         self.classes_ = np.arange(y.shape[1])
         self._label_binarizer = LabelBinarizer().fit(self.classes_)
         return X, y
@@ -189,28 +192,48 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return CLASSIFICATION_LOSSES[self.loss][0 if one_output_a_class else 1]
         return type(self.loss)
 
-    def _fitted_loss(self) -> Any:
-        loss = self.loss
-        if isinstance(loss, str):
-            loss = self._loss_class(self._one_output_a_class)()
-        return checked(loss)
+    def _chosen_loss(self) -> Any:
+        if isinstance(self.loss, str):
+            return self._loss_class(self._one_output_a_class)()
+        loss = checked_loss(self.loss)
+        multiclass = self._one_output_a_class
+        if getattr(loss, "class_numbers", False) and not multiclass:
+            raise ValueError(f"loss={loss!r} is for more than two classes, y has two or is labels.")
+        if loss.out_activation == "logistic" and multiclass:
+            raise ValueError(
+                f"loss={loss!r} is for two classes or for labels, y has {len(self.classes_)}"
+                " classes. 'log_loss' chooses the right one."
+            )
+        return loss
 
     def _encode(self, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any], Any, int]:
-        loss = self._fitted_loss()
+        loss = self._chosen_loss()
         if isinstance(loss, KLDivergence):
             if y.ndim == 1:
-                y = np.eye(len(self.classes_))[np.searchsorted(self.classes_, y)]
-            return y.astype(dtype), loss, len(self.classes_)
+                y = np.eye(len(self.classes_))[self._class_numbers(y)]
+            _check_probabilities(y)
+            return y.astype(dtype), loss, y.shape[1]
         if self._label_binarizer.y_type_.startswith("multilabel"):
             labels = self._label_binarizer.transform(y)
             labels = labels.toarray() if scipy.sparse.issparse(labels) else labels
             return labels.astype(dtype), loss, labels.shape[1]
-        codes = np.searchsorted(self.classes_, y)[:, np.newaxis]
+        codes = self._class_numbers(y)[:, np.newaxis]
         if not self._one_output_a_class:
             return codes.astype(dtype), loss, 1
         if getattr(loss, "class_numbers", False):
             return codes.astype(np.int64), loss, len(self.classes_)
         return np.eye(len(self.classes_), dtype=dtype)[codes.ravel()], loss, len(self.classes_)
+
+    def _class_numbers(self, y: NDArray[Any]) -> NDArray[np.int64]:
+        """The place of each label in ``classes_``."""
+        codes = np.searchsorted(self.classes_, y)
+        unknown = self.classes_.take(codes, mode="clip") != y
+        if unknown.any():
+            raise ValueError(
+                f"y has the labels {np.unique(y[unknown])}, which are not among the classes"
+                f" {self.classes_}."
+            )
+        return codes
 
     def _weigh_classes(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:
@@ -246,13 +269,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _labels(self, outputs: NDArray[Any]) -> NDArray[Any]:
         if self._one_output_a_class:
             return self.classes_[outputs.argmax(axis=1)]
-        threshold = 0.0 if self.out_activation_ == "identity" else 0.5
+        threshold = getattr(self._loss, "threshold", 0.5)
         if outputs.shape[1] == 1:
             outputs = outputs.ravel()
         return self._label_binarizer.inverse_transform(outputs, threshold)
 
     def _score_outputs(self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any) -> float:
-        if np.ndim(y) == 2 and isinstance(self._fitted_loss(), KLDivergence):
+        if np.ndim(y) == 2 and isinstance(self._loss, KLDivergence):
             y = self.classes_[y.argmax(axis=1)]
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgd.neural_network.fit_tasks import FitTasks
+from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.problem import Problem
 from fastgd.neural_network.validation import HeldOut
 from fastgd.solvers import SOLVERS, Objective
@@ -41,7 +41,7 @@ def train_by_solver(
             callback=recorder,
         )
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=2)
+        warnings.warn("Training interrupted by user.", TrainingInterrupted, stacklevel=2)
         w[:] = recorder.x
         return True
     finally:

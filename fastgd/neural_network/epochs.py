@@ -70,7 +70,7 @@ class EpochRunner:
         self._work = make_workspace(
             problem.layers, batch_size, problem.dtype, problem.data.y, gather
         )
-        self._totals = np.zeros(2 + problem.layers.size)
+        self._totals = np.zeros(4 + problem.layers.size)
         self._slice = 1  # batches that fit into SLICE_SECONDS, as far as is known
 
     def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:
@@ -104,11 +104,16 @@ class EpochRunner:
 
     @property
     def mean_loss(self) -> float:
-        """Mean over the samples of the objective of their batch, as it was before its update."""
-        data_term, penalty = self._totals[:2] / self.n_samples
-        return float(self.problem.reported(data_term, penalty))
+        """Mean over the samples of the objective of their batch, as it was before its update.
+
+        Of the samples so far, if the epoch was interrupted; NaN before the first.
+        """
+        data_term, penalty, n_samples = self._totals[:3]
+        if n_samples == 0:
+            return np.nan
+        return float(self.problem.reported(data_term / n_samples, penalty / n_samples))
 
     @property
     def grad_norms(self) -> NDArray[np.float64]:
         """Mean over the batches of the norm of each layer's weight gradient, shape (L,)."""
-        return self._totals[2:] / self.n_batches
+        return self._totals[4:] / max(self._totals[3], 1.0)

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from fastgd.kernels.layout import parameter_views
 
 
+class TrainingInterrupted(UserWarning):
+    """The user pressed Ctrl-C during a fit, which keeps what was learned."""
+
+
 class FitTasks:
     """Tells the estimator's callbacks when a task begins and ends.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from fastgd.kernels.layout import make_workspace, n_parameters, parameter_views
+from fastgd.kernels.layout import layer_table, make_workspace, n_parameters, parameter_views
 from fastgd.kernels.linalg import CSR, Dense
 from fastgd.kernels.network import Data, predict_blocks
 from fastgd.solvers.objective import Objective, block_rows
@@ -44,8 +45,10 @@ def read_only(a: NDArray[Any]) -> NDArray[Any]:
 def as_matrix(X: Any) -> Dense | CSR:
     """Wrap a validated input, C-contiguous or CSR, without a copy."""
     if scipy.sparse.issparse(X):
+        # Native byte order: Numba does not tell the others from it.
         data, indices, indptr = (
-            read_only(np.ascontiguousarray(a)) for a in (X.data, X.indices, X.indptr)
+            read_only(np.ascontiguousarray(a, a.dtype.newbyteorder("=")))
+            for a in (X.data, X.indices, X.indptr)
         )
         return CSR(data, indices, indptr, X.shape[1])
     # A reshape of a memory map stays one, which Numba does not take.
@@ -69,27 +72,34 @@ def predict(layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any) -> NDArray
     return out
 
 
+def sizes_of(coefs: list[NDArray[Any]]) -> tuple[int, ...]:
+    """Number of features, of units of each hidden layer, and of outputs."""
+    return tuple(int(size) for size in (coefs[0].shape[0], *(c.shape[1] for c in coefs)))
+
+
 def flat_parameters(
-    coefs: list[NDArray[Any]], intercepts: list[NDArray[Any]], layers: NDArray[Any]
+    coefs: list[NDArray[Any]], intercepts: list[NDArray[Any]], sizes: tuple[int, ...]
 ) -> NDArray[Any]:
     """The flat vector behind ``coefs`` and ``intercepts``; a new one if they are not its views.
 
     They are not after unpickling, or when somebody put other arrays into the lists.
     """
-    shapes = [(int(layer["n_in"]), int(layer["n_out"])) for layer in layers]
     arrays = [np.asarray(a) for a in (*coefs, *intercepts)]
-    found = [a.shape for a in arrays]
-    if found != shapes + [(n_out,) for _, n_out in shapes]:
+    expected = [*itertools.pairwise(sizes), *((n_out,) for n_out in sizes[1:])]
+    if [a.shape for a in arrays] != expected:
         raise ValueError(
-            f"coefs_ and intercepts_ have the shapes {found}, but the parameters of this estimator"
-            f" and its input ask for weights of {shapes} and biases to match."
+            f"coefs_ and intercepts_ have the shapes {[a.shape for a in arrays]}, but the"
+            f" parameters of this estimator and its input ask for {expected}."
         )
     base = arrays[0].base
+    layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
     if isinstance(base, np.ndarray) and base.shape == (n_parameters(layers),):
         views = parameter_views(base, layers)
         if all(map(_same_memory, arrays, (*views[0], *views[1]))):
             return base
-    return np.concatenate([a.ravel() for a in arrays])
+    dtype = np.result_type(*arrays)
+    dtype = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
+    return np.concatenate([a.ravel() for a in arrays]).astype(dtype, copy=False)
 
 
 def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:

@@ -13,9 +13,8 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from fastgd._record import checked
 from fastgd.kernels.losses import LOSSES, Poisson
-from fastgd.neural_network._base import BaseMLP, set_parameters
+from fastgd.neural_network._base import BaseMLP, checked_loss, set_parameters
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
 
 REGRESSION_LOSSES = {
@@ -106,16 +105,22 @@ default='squared_error'
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if isinstance(self._fitted_loss(), Poisson) and y.min() < 0:
-            raise ValueError(f"loss='poisson' needs targets of at least 0, got {y.min()}.")
         return X, y
 
-    def _fitted_loss(self) -> Any:
-        return REGRESSION_LOSSES[self.loss]() if isinstance(self.loss, str) else checked(self.loss)
+    def _chosen_loss(self) -> Any:
+        if isinstance(self.loss, str):
+            return REGRESSION_LOSSES[self.loss]()
+        loss = checked_loss(self.loss)
+        if getattr(loss, "class_numbers", False):
+            raise ValueError(f"loss={loss!r} is for classes, not for numbers.")
+        return loss
 
     def _encode(self, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any], Any, int]:
+        loss = self._chosen_loss()
+        if isinstance(loss, Poisson) and y.min() < 0:
+            raise ValueError(f"loss='poisson' needs targets of at least 0, got {y.min()}.")
         targets = y.reshape(len(y), -1).astype(dtype, copy=False)
-        return targets, self._fitted_loss(), targets.shape[1]
+        return targets, loss, targets.shape[1]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict numbers.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastgd.neural_network.epochs import EpochRunner
-from fastgd.neural_network.fit_tasks import FitTasks
+from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.validation import HeldOut
 
 SMALLEST_ADAPTIVE_RATE = 1e-6
@@ -87,7 +87,7 @@ def train_by_epochs(
                 )
     except KeyboardInterrupt:
         interrupted = True
-        warnings.warn("Training interrupted by user.", stacklevel=2)
+        warnings.warn("Training interrupted by user.", TrainingInterrupted, stacklevel=2)
         if estimator.n_iter_ == 0:
             estimator.loss_ = runner.mean_loss
     if not incremental:

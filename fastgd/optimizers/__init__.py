@@ -109,13 +109,38 @@ class Optimizer:
         self.rule = checked(rule)
         self.learning_rate: float = self.rule.learning_rate
         self.n_updates = 0
+        self._expects = w.size, w.dtype
         self.memory = Memory(
             np.zeros((len(getattr(self.rule, "state", ())), w.size), w.dtype),
             np.zeros(len(getattr(self.rule, "scalars", ()))),
         )
 
+    def successor(self, rule: Any, w: NDArray[Any]) -> Optimizer | None:
+        """A copy that goes on with ``rule``'s parameters; None if its memory is of another kind."""
+        fresh = Optimizer(rule, w)
+        mine, its = self.memory, fresh.memory
+        if type(rule) is not type(self.rule) or mine.arrays.shape != its.arrays.shape:
+            return None
+        fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
+        fresh.n_updates = self.n_updates
+        fresh.memory = Memory(mine.arrays.astype(w.dtype), mine.scalars.copy())
+        return fresh
+
     def update(self, w: NDArray[Any], g: NDArray[Any]) -> None:
-        """Change ``w`` in place by one step with the gradient ``g``."""
+        """Change ``w`` in place by one step with the gradient ``g``.
+
+        Raises
+        ------
+        ValueError
+            The arrays are not C-contiguous and of the shape and dtype that this was made for.
+        """
+        n, dtype = self._expects
+        for name, a in (("w", w), ("g", g)):
+            if a.shape != (n,) or a.dtype != dtype or not a.flags.c_contiguous:
+                raise ValueError(
+                    f"{name} must be a contiguous array of shape ({n},) and dtype {dtype},"
+                    f" got shape {a.shape}, dtype {a.dtype}, strides {a.strides}."
+                )
         self.n_updates += 1
         apply_step(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)
 

@@ -8,7 +8,6 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 
-from fastgd._threads import one_blas_thread
 from fastgd.solvers.objective import Objective
 
 
@@ -22,13 +21,11 @@ def lbfgs(
     callback: Callable[..., None],
 ) -> scipy.optimize.OptimizeResult:
     """Minimise an objective; ``tol`` bounds the largest element of the gradient."""
-    # The solver's own arithmetic is on vectors and tiny matrices.
-    with one_blas_thread():
-        return scipy.optimize.minimize(
-            objective.fun_and_grad,
-            x0,
-            method="L-BFGS-B",
-            jac=True,
-            callback=callback,
-            options={"maxiter": maxiter, "maxfun": maxfun, "gtol": tol},
-        )
+    return scipy.optimize.minimize(
+        objective.fun_and_grad,
+        x0,
+        method="L-BFGS-B",
+        jac=True,
+        callback=callback,
+        options={"maxiter": maxiter, "maxfun": maxfun, "gtol": tol},
+    )
