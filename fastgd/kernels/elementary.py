@@ -18,6 +18,7 @@ multiply-add.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -312,10 +313,14 @@ def _implementations(real: Any, bits: Any, c: Coefficients) -> dict[str, Functio
     return {function.__name__: function for function in functions}
 
 
-_IMPLEMENTATIONS = {
-    types.float32: _implementations(np.float32, np.uint32, SINGLE),
-    types.float64: _implementations(np.float64, np.uint64, DOUBLE),
-}
+@functools.cache
+def _implementations_for(number: Any) -> dict[str, Function]:
+    """The functions for a type of number, built when a kernel first needs them."""
+    if number == types.float32:
+        return _implementations(np.float32, np.uint32, SINGLE)
+    if number == types.float64:
+        return _implementations(np.float64, np.uint64, DOUBLE)
+    return {}
 
 
 def _vectorised(function: Function) -> Function:
@@ -325,7 +330,7 @@ def _vectorised(function: Function) -> Function:
     """
 
     def choose(x: Number) -> Function | None:
-        return _IMPLEMENTATIONS.get(x, {}).get(function.__name__)
+        return _implementations_for(x).get(function.__name__)
 
     flags: Any = {"fastmath": set(ELEMENTWISE), "error_model": "numpy", "forceinline": True}
     overload(function, jit_options=flags)(choose)
