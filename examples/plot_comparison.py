@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 source, target = sys.argv[1:]
 record = json.loads(Path(source).read_text("utf-8"))
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
 colors = plt.get_cmap("tab10").colors
 for run, color in zip(record["runs"], colors, strict=False):
     n = len(run["loss_curve"])
@@ -28,6 +28,6 @@ for run, color in zip(record["runs"], colors, strict=False):
 left.set(xlabel="passes over the data", ylabel="training loss", yscale="log", title="by passes")
 right.set(xlabel="seconds", xscale="log", title="by time")
 left.set_ylim(bottom=1e-4)
-left.legend(fontsize=8)
+figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
 figure.suptitle(f"{record['runs'][0]['problem']}, hidden layers {record['hidden']}")
 figure.savefig(target, dpi=110)

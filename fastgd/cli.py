@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -76,7 +77,8 @@ def compare(
         raise typer.BadParameter(str(error)) from None
     runs = _run_all(names, data, layers, max_iter, seed)
     score_name = "accuracy" if data.task == "classification" else "R²"
-    network = "-".join(map(str, (data.X_train.shape[1], *layers)))
+    n_outputs = len(np.unique(data.y_train)) if data.task == "classification" else 1
+    network = "-".join(map(str, (data.X_train.shape[1], *layers, n_outputs)))
     title = f"{problem}: network {network}, {len(data.X_train)} training samples, seed {seed}"
     console = Console()
     console.print(results_table(runs, title, score_name))

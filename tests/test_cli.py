@@ -23,7 +23,7 @@ def test_table_and_json(tmp_path):
     path = tmp_path / "runs.json"
     result = run(*COMPARE, "--solvers", "adam, lbfgs", "--seed", "5", "--json", str(path))
     assert result.exit_code == 0, result.output
-    for expected in ("adam", "lbfgs", "loss", "accuracy", "passes", "compile", "4-4"):
+    for expected in ("adam", "lbfgs", "loss", "accuracy", "passes", "compile", "4-4-3"):
         assert expected in result.stdout
     record = json.loads(path.read_text("utf-8"))
     assert [r["solver"] for r in record["runs"]] == ["adam", "lbfgs"]

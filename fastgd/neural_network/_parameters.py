@@ -121,7 +121,8 @@ EXTENSIONS = """
         Learning-rate schedule of any update rule: 'constant', 'invscaling', 'adaptive' as for
         ``learning_rate``; 'step', 'exponential', 'cosine', 'warmup', 'one-cycle' or an object of
         ``fastgd.optimizers.schedules``; or a function of the number of updates made that returns
-        the factor of the learning rate.
+        the factor of the learning rate.  Where a schedule has to know its length, it is
+        ``max_iter`` epochs of the samples given; with ``partial_fit``, give it ``total_steps``.
     n_init : int, default=1
         Number of starts from different initial weights, of which the best is kept: the one with
         the best validation score, or else with the smallest loss.
