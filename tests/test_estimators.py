@@ -438,6 +438,13 @@ def test_parameters_are_views_of_one_vector_and_can_be_replaced(digits):
         clf.predict(X)
 
 
+def test_coefs_that_are_no_matrices(digits):
+    clf = small().fit(*digits)
+    clf.coefs_[0] = clf.coefs_[0].ravel()
+    with pytest.raises(ValueError, match="coefs_ must be matrices"):
+        clf.predict(digits[0])
+
+
 def test_warm_start_refuses_another_shape(digits):
     clf = small(warm_start=True).fit(*digits)
     with pytest.raises(ValueError, match="shapes"):

@@ -76,14 +76,15 @@ def test_unknown_activation():
         layer_table((3, 4, 2), ("swoosh",))
 
 
-LAYERS = layer_table((3, 4, 2), ("relu",))
+SIZES = (3, 4, 2)
+LAYERS = layer_table(SIZES, ("relu",))
 N = n_parameters(LAYERS)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_untouched_views_give_their_vector_back(dtype):
     w = np.arange(N, dtype=dtype)
-    assert flat_parameters(*parameter_views(w, LAYERS), LAYERS) is w
+    assert flat_parameters(*parameter_views(w, LAYERS), SIZES) is w
 
 
 def replace_first(coefs, intercepts):
@@ -143,7 +144,7 @@ def test_anything_else_is_packed_anew(change):
     w = np.random.default_rng(0).normal(size=N)
     coefs, intercepts = parameter_views(w, LAYERS)
     change(coefs, intercepts)
-    packed = flat_parameters(coefs, intercepts, LAYERS)
+    packed = flat_parameters(coefs, intercepts, SIZES)
     assert not np.shares_memory(packed, w)
     assert packed.shape == (N,)
     assert packed.flags.c_contiguous
@@ -158,7 +159,7 @@ def test_changed_in_place_is_still_the_vector():
     w = np.zeros(N)
     coefs, intercepts = parameter_views(w, LAYERS)
     coefs[1][2, 1] = 5.0
-    assert flat_parameters(coefs, intercepts, LAYERS) is w
+    assert flat_parameters(coefs, intercepts, SIZES) is w
     assert w.sum() == 5.0
 
 
@@ -176,5 +177,5 @@ def test_changed_in_place_is_still_the_vector():
 def test_wrong_shapes_are_named(change):
     coefs, intercepts = parameter_views(np.zeros(N), LAYERS)
     change(coefs, intercepts)
-    with pytest.raises(ValueError, match=r"ask for weights of \[\(3, 4\), \(4, 2\)\]"):
-        flat_parameters(coefs, intercepts, LAYERS)
+    with pytest.raises(ValueError, match=r"ask for \[\(3, 4\), \(4, 2\), \(4,\), \(2,\)\]"):
+        flat_parameters(coefs, intercepts, SIZES)

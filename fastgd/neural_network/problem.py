@@ -74,7 +74,10 @@ def predict(layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any) -> NDArray
 
 def sizes_of(coefs: list[NDArray[Any]]) -> tuple[int, ...]:
     """Number of features, of units of each hidden layer, and of outputs."""
-    return tuple(int(size) for size in (coefs[0].shape[0], *(c.shape[1] for c in coefs)))
+    shapes = [np.shape(c) for c in coefs]
+    if any(len(shape) != 2 for shape in shapes):
+        raise ValueError(f"coefs_ must be matrices, but have the shapes {shapes}.")
+    return (shapes[0][0], *(shape[1] for shape in shapes))
 
 
 def flat_parameters(
