@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from fastgd.comparison import (
     results_table,
     run_solver,
 )
-from fastgd.comparison.solvers import DEFAULT_SOLVERS
+from fastgd.comparison.solvers import default_solvers
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -41,8 +42,12 @@ def compare(
         str, typer.Option(help=f"Data to train on: {', '.join(PROBLEMS)}.")
     ] = "digits",
     solvers: Annotated[
-        str, typer.Option(help=f"Names separated by commas, out of: {', '.join(SOLVERS)}.")
-    ] = ",".join(DEFAULT_SOLVERS),
+        str,
+        typer.Option(
+            help=f"Names separated by commas, out of: {', '.join(SOLVERS)}."
+            " Without it: the first seven, lbfgs and, for small networks, scipy-bfgs."
+        ),
+    ] = "",
     hidden: Annotated[
         str, typer.Option(help="Units of the hidden layers, separated by commas; '' for none.")
     ] = "16",
@@ -64,7 +69,7 @@ def compare(
     for name in names:
         if name not in SOLVERS:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(SOLVERS)}.")
-    if not names:
+    if solvers and not names:
         raise typer.BadParameter("solvers must name at least one solver.")
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder of --json {json_file} does not exist.")
@@ -75,10 +80,14 @@ def compare(
         data = load_problem(problem, seed)
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
+    n_outputs = len(np.unique(data.y_train)) if data.task == "classification" else 1
+    sizes = (data.X_train.shape[1], *layers, n_outputs)
+    if not names:
+        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
+        names = list(default_solvers(n_parameters))
     runs = _run_all(names, data, layers, max_iter, seed)
     score_name = "accuracy" if data.task == "classification" else "R²"
-    n_outputs = len(np.unique(data.y_train)) if data.task == "classification" else 1
-    network = "-".join(map(str, (data.X_train.shape[1], *layers, n_outputs)))
+    network = "-".join(map(str, sizes))
     title = f"{problem}: network {network}, {len(data.X_train)} training samples, seed {seed}"
     console = Console()
     console.print(results_table(runs, title, score_name))

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fastgd import cli
-from fastgd.comparison.solvers import DEFAULT_SOLVERS
+from fastgd.comparison.solvers import DEFAULT_SOLVERS, default_solvers
 
 COMPARE = ["compare", "--problem", "iris", "--hidden", "4", "--max-iter", "3"]
 
@@ -39,6 +39,11 @@ def test_all_default_solvers(tmp_path):
     assert result.exit_code == 0, result.output
     found = [r["solver"] for r in json.loads(path.read_text("utf-8"))["runs"]]
     assert found == list(DEFAULT_SOLVERS)
+
+
+def test_a_large_network_is_not_given_to_dense_bfgs():
+    assert set(DEFAULT_SOLVERS) - set(default_solvers(12_730)) == {"scipy-bfgs"}
+    assert default_solvers(1_210) == DEFAULT_SOLVERS
 
 
 def test_regression_and_no_hidden_layer():

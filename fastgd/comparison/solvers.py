@@ -74,3 +74,13 @@ DEFAULT_SOLVERS = (
     "gradient-descent", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam",
     "scipy-bfgs", "lbfgs",
 )  # fmt: skip
+
+# SciPy's BFGS multiplies n × n matrices in each iteration: minutes an iteration beyond this.
+LARGEST_FOR_DENSE_BFGS = 5_000
+
+
+def default_solvers(n_parameters: int) -> tuple[str, ...]:
+    """The solvers to compare on a network of this size where none are named."""
+    if n_parameters <= LARGEST_FOR_DENSE_BFGS:
+        return DEFAULT_SOLVERS
+    return tuple(name for name in DEFAULT_SOLVERS if name != "scipy-bfgs")
