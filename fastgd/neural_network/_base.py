@@ -181,7 +181,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         self, problem: Problem, samples: Any, rule: Any, context: Any, incremental: bool
     ) -> None:
         """Train from new weights; with ``n_init`` above 1 keep the best of several starts."""
-        sizes = (int(problem.layers["n_in"][0]), *map(int, problem.layers["n_out"]))
+        sizes = problem.sizes
         hidden = self._per_hidden_layer("activation", len(sizes) - 2)
         # The output layer is drawn as the layer below it, which is scikit-learn's choice.
         last = hidden[-1] if hidden else str(self.activation)
@@ -235,8 +235,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         self, problem: Problem, samples: Any, rule: Any, context: Any, incremental: bool
     ) -> None:
         """Go on from the parameters of the last fit."""
-        sizes = (int(problem.layers["n_in"][0]), *map(int, problem.layers["n_out"]))
-        w = flat_parameters(self.coefs_, self.intercepts_, sizes).astype(problem.dtype)
+        w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).astype(problem.dtype)
         if not hasattr(self, "grad_norm_curve_"):  # parameters that the user set by hand
             self._forget()
         if self.best_loss_ is None and not self._stops_early:

@@ -25,6 +25,11 @@ class Problem(NamedTuple):
     n_samples: int
     dtype: np.dtype[Any]
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of features, of units of each hidden layer, and of outputs."""
+        return (int(self.layers["n_in"][0]), *(int(n_out) for n_out in self.layers["n_out"]))
+
     def objective(self) -> Objective:
         return Objective(self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype)
 
