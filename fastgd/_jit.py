@@ -29,7 +29,6 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
-from numba.core.ccallback import CFunc
 from numba.extending import overload
 
 # Numba offers this type under a name that its stubs do not know.
@@ -59,14 +58,14 @@ def _source_stamp() -> str:
 SOURCE_STAMP = _source_stamp()
 
 
-def _is_ours(thing: Any) -> bool:
+def is_ours(thing: Any) -> bool:
     """Whether a function or class is part of the package, and so of its source stamp."""
     return bool(thing.__module__.partition(".")[0] == __package__)
 
 
 def _is_foreign(numba_type: Any) -> bool:
     """Whether a type stands for a class that is defined outside of the package."""
-    return isinstance(numba_type, BaseNamedTuple) and not _is_ours(numba_type.instance_class)
+    return isinstance(numba_type, BaseNamedTuple) and not is_ours(numba_type.instance_class)
 
 
 class KernelCache:
@@ -76,9 +75,10 @@ class KernelCache:
     not cached: nothing would notice that the user edited it.
     """
 
-    def __init__(self, py_func: Callable[..., Any], flags: str) -> None:
+    def __init__(self, py_func: Callable[..., Any], flags: str, name: str = "") -> None:
         self._py_func = py_func
         self._flags = flags
+        self._name = name or f"{py_func.__module__}.{py_func.__qualname__}"
         self._enabled = True
 
     @functools.cached_property
@@ -144,8 +144,7 @@ class KernelCache:
         return list(Path(self._impl.locator.get_cache_path()).glob(f"{self._stem()}*.nbc"))
 
     def _stem(self) -> str:
-        name = self._py_func.__qualname__.replace("<", "").replace(">", "")
-        return f"{self._py_func.__module__}.{name}-"
+        return f"{self._name}-"
 
     def _prefix(self) -> str:
         # The CPU is not part of the prefix: machines that share a home share the folder.
@@ -214,28 +213,40 @@ def njit(
         return dispatcher
     if not entry:
         _refuse_calls_from_python(dispatcher)
-    elif _is_ours(function):
+    elif is_ours(function):
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
     return dispatcher
 
 
-def compile_c_function(function: Callable[..., Any], signature: Any) -> Any:
-    """Compile a function that kernels call by its address; keep it on disk.
+def native_address(function: Callable[..., Any], signature: Any, name: str, ours: bool) -> int:
+    """Compile a function that kernels call by its address; keep it on disk if it is ``ours``.
 
     What is called by address is compiled once.  What is called by name is optimised anew within
-    each function that calls it, and within each that calls that: too slow for large code.
+    each function that calls it, and within each that calls that: too slow for large code, and
+    for code that is one of many.
+
+    Parameters
+    ----------
+    function : callable
+    signature : numba signature
+    name : str
+        Under which it is kept; two functions of one name and signature must be the same.
+    ours : bool
+        Whether all that the function calls is part of the package.
     """
     flags = _flags()
-    compiled: Any = CFunc(
-        function,
-        (signature.args, signature.return_type),
-        locals={},
-        options={"fastmath": flags["fastmath"], "error_model": flags["error_model"]},
-    )
-    compiled._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
-    compiled.compile()
-    return compiled
+    dispatcher = numba.njit(**flags)(function)
+    if ours:
+        dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])), name)
+    dispatcher.compile(signature)
+    (result,) = dispatcher.overloads.values()
+    _ALIVE.append(dispatcher)
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+
+# An address must not outlive its code.
+_ALIVE: list[Any] = []
 
 
 def _refuse_calls_from_python(dispatcher: Any) -> None:

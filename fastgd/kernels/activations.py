@@ -1,36 +1,25 @@
 """Activations of the hidden layers: forward and derivative side by side, and one table of names.
 
-A layer names its activation by a code in the layer table, so that each layer can have its own
-without a recompilation.  Where it can be, the derivative is a function of the *output*, so that
-nothing else has to be kept; the activations in ``NEEDS_RAW`` are not monotonic and keep the
-values before the activation as well.
+Each pair is compiled by itself, when a network first asks for it; kernels call it by its address.
+Where it can be, the derivative is a function of the *output*, so that nothing else has to be
+kept; the activations in ``NEEDS_RAW`` are not monotonic and keep the values before the activation
+as well.
 
-To add one: its pair of loops under a new code below, its name in ``ACTIVATIONS``, its formula in
-``tests/naive.py``.
+To add one: its pair of functions, its name in ``ACTIVATIONS``, its formula in ``tests/naive.py``.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
-from fastgd._jit import njit
+import numba
+import numpy as np
+
+from fastgd._jit import native_address
 from fastgd.kernels.elementary import exp, expm1, logistic, normal_cdf, softplus, tanh
-
-IDENTITY, LOGISTIC, TANH, RELU, LEAKY_RELU, ELU, SELU, SOFTPLUS, SILU, GELU = range(10)
-
-ACTIVATIONS = {
-    "identity": IDENTITY,
-    "logistic": LOGISTIC,
-    "tanh": TANH,
-    "relu": RELU,
-    "leaky_relu": LEAKY_RELU,
-    "elu": ELU,
-    "selu": SELU,
-    "softplus": SOFTPLUS,
-    "silu": SILU,
-    "gelu": GELU,
-}
-NEEDS_RAW = frozenset({"silu", "gelu"})
+from fastgd.kernels.parts import activate_backward_signature, activate_signature
 
 LEAKY_SLOPE = 0.01  # Maas, Hannun & Ng 2013
 # Klambauer, Unterthiner, Mayr & Hochreiter 2017, "Self-normalizing neural networks", eq. 2
@@ -39,77 +28,151 @@ SELU_ALPHA = 1.6732632423543772
 INVERSE_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
-@njit
-def activate(code, z):
-    """Replace the raw values ``z`` by the activation of them."""
-    n = z.size
-    zero = z.dtype.type(0.0)
-    if code == LOGISTIC:
-        for i in range(n):
-            z[i] = logistic(z[i])
-    elif code == TANH:
-        for i in range(n):
-            z[i] = tanh(z[i])
-    elif code == RELU:
-        for i in range(n):
-            # Not max(z, 0): a NaN has to stay one, or a diverged network would go unseen.
-            z[i] = zero if z[i] < zero else z[i]
-    elif code == LEAKY_RELU:
-        slope = z.dtype.type(LEAKY_SLOPE)
-        for i in range(n):
-            z[i] = slope * z[i] if z[i] < zero else z[i]
-    elif code in (ELU, SELU):
-        # Clevert, Unterthiner & Hochreiter 2016, with alpha = 1; SELU scales both branches.
-        scale = z.dtype.type(SELU_SCALE if code == SELU else 1.0)
-        alpha = z.dtype.type(SELU_SCALE * SELU_ALPHA if code == SELU else 1.0)
-        for i in range(n):
-            z[i] = alpha * expm1(z[i]) if z[i] < zero else scale * z[i]
-    elif code == SOFTPLUS:
-        for i in range(n):
-            z[i] = softplus(z[i])
-    elif code == SILU:
-        for i in range(n):
-            z[i] = z[i] * logistic(z[i])
-    elif code == GELU:
-        # Hendrycks & Gimpel 2016, the exact form: z Φ(z).
-        for i in range(n):
-            z[i] = z[i] * normal_cdf(z[i])
+def identity(z):
+    pass
 
 
-@njit
-def activate_backward(code, a, raw, delta):
-    """Multiply ``delta`` by the derivative, given the outputs ``a`` (and ``raw`` values)."""
-    n = delta.size
-    zero = delta.dtype.type(0.0)
+def identity_backward(a, raw, delta):
+    pass
+
+
+def logistic_forward(z):
+    for i in range(z.size):
+        z[i] = logistic(z[i])
+
+
+def logistic_backward(a, raw, delta):
     one = delta.dtype.type(1.0)
-    if code == LOGISTIC:
-        for i in range(n):
-            delta[i] *= a[i] * (one - a[i])
-    elif code == TANH:
-        for i in range(n):
-            delta[i] *= one - a[i] * a[i]
-    elif code == RELU:
-        for i in range(n):
-            delta[i] = zero if a[i] == zero else delta[i]
-    elif code == LEAKY_RELU:
-        slope = delta.dtype.type(LEAKY_SLOPE)
-        for i in range(n):
-            delta[i] = slope * delta[i] if a[i] < zero else delta[i]
-    elif code in (ELU, SELU):
-        scale = delta.dtype.type(SELU_SCALE if code == SELU else 1.0)
-        alpha = delta.dtype.type(SELU_SCALE * SELU_ALPHA if code == SELU else 1.0)
-        for i in range(n):
-            delta[i] *= a[i] + alpha if a[i] < zero else scale
-    elif code == SOFTPLUS:
-        for i in range(n):
-            delta[i] *= -expm1(-a[i])
-    elif code == SILU:
-        for i in range(n):
-            s = logistic(raw[i])
-            delta[i] *= s + a[i] * (one - s)
-    elif code == GELU:
-        half = delta.dtype.type(0.5)
-        density = delta.dtype.type(INVERSE_ROOT_TWO_PI)
-        for i in range(n):
-            z = raw[i]
-            delta[i] *= normal_cdf(z) + z * density * exp(-half * z * z)
+    for i in range(delta.size):
+        delta[i] *= a[i] * (one - a[i])
+
+
+def tanh_forward(z):
+    for i in range(z.size):
+        z[i] = tanh(z[i])
+
+
+def tanh_backward(a, raw, delta):
+    one = delta.dtype.type(1.0)
+    for i in range(delta.size):
+        delta[i] *= one - a[i] * a[i]
+
+
+def relu(z):
+    zero = z.dtype.type(0.0)
+    for i in range(z.size):
+        # Not max(z, 0): a NaN has to stay one, or a diverged network would go unseen.
+        z[i] = zero if z[i] < zero else z[i]
+
+
+def relu_backward(a, raw, delta):
+    zero = delta.dtype.type(0.0)
+    for i in range(delta.size):
+        delta[i] = zero if a[i] == zero else delta[i]
+
+
+def leaky_relu(z):
+    zero, slope = z.dtype.type(0.0), z.dtype.type(LEAKY_SLOPE)
+    for i in range(z.size):
+        z[i] = slope * z[i] if z[i] < zero else z[i]
+
+
+def leaky_relu_backward(a, raw, delta):
+    zero, slope = delta.dtype.type(0.0), delta.dtype.type(LEAKY_SLOPE)
+    for i in range(delta.size):
+        delta[i] = slope * delta[i] if a[i] < zero else delta[i]
+
+
+def elu(z):
+    # Clevert, Unterthiner & Hochreiter 2016, with alpha = 1.
+    zero = z.dtype.type(0.0)
+    for i in range(z.size):
+        z[i] = expm1(z[i]) if z[i] < zero else z[i]
+
+
+def elu_backward(a, raw, delta):
+    zero, one = delta.dtype.type(0.0), delta.dtype.type(1.0)
+    for i in range(delta.size):
+        delta[i] *= a[i] + one if a[i] < zero else one
+
+
+def selu(z):
+    zero = z.dtype.type(0.0)
+    scale, alpha = z.dtype.type(SELU_SCALE), z.dtype.type(SELU_SCALE * SELU_ALPHA)
+    for i in range(z.size):
+        z[i] = alpha * expm1(z[i]) if z[i] < zero else scale * z[i]
+
+
+def selu_backward(a, raw, delta):
+    zero = delta.dtype.type(0.0)
+    scale, alpha = delta.dtype.type(SELU_SCALE), delta.dtype.type(SELU_SCALE * SELU_ALPHA)
+    for i in range(delta.size):
+        delta[i] *= a[i] + alpha if a[i] < zero else scale
+
+
+def softplus_forward(z):
+    for i in range(z.size):
+        z[i] = softplus(z[i])
+
+
+def softplus_backward(a, raw, delta):
+    for i in range(delta.size):
+        delta[i] *= -expm1(-a[i])
+
+
+def silu(z):
+    for i in range(z.size):
+        z[i] = z[i] * logistic(z[i])
+
+
+def silu_backward(a, raw, delta):
+    one = delta.dtype.type(1.0)
+    for i in range(delta.size):
+        s = logistic(raw[i])
+        delta[i] *= s + a[i] * (one - s)
+
+
+def gelu(z):
+    # Hendrycks & Gimpel 2016, the exact form: z Φ(z).
+    for i in range(z.size):
+        z[i] = z[i] * normal_cdf(z[i])
+
+
+def gelu_backward(a, raw, delta):
+    half, density = delta.dtype.type(0.5), delta.dtype.type(INVERSE_ROOT_TWO_PI)
+    for i in range(delta.size):
+        z = raw[i]
+        delta[i] *= normal_cdf(z) + z * density * exp(-half * z * z)
+
+
+ACTIVATIONS = {
+    "identity": (identity, identity_backward),
+    "logistic": (logistic_forward, logistic_backward),
+    "tanh": (tanh_forward, tanh_backward),
+    "relu": (relu, relu_backward),
+    "leaky_relu": (leaky_relu, leaky_relu_backward),
+    "elu": (elu, elu_backward),
+    "selu": (selu, selu_backward),
+    "softplus": (softplus_forward, softplus_backward),
+    "silu": (silu, silu_backward),
+    "gelu": (gelu, gelu_backward),
+}
+NAMES = tuple(ACTIVATIONS)  # the layer table names an activation by its place
+NEEDS_RAW = frozenset({"silu", "gelu"})
+
+
+@functools.cache
+def activation_addresses(name: str, dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Where the compiled pair lies; compiles it, or loads it from disk, on its first use.
+
+    The identity, which has nothing to do, lies at 0.
+    """
+    if name == "identity":
+        return 0, 0
+    real = numba.from_dtype(dtype)
+    signatures = activate_signature(real), activate_backward_signature(real)
+    forward, backward = (
+        native_address(function, signature, f"{function.__module__}.{function.__name__}", ours=True)
+        for function, signature in zip(ACTIVATIONS[name], signatures, strict=True)
+    )
+    return forward, backward

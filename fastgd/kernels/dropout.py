@@ -10,11 +10,13 @@ the mixing function is SplitMix64 (Steele, Lea & Flood 2014).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from fastgd._jit import dispatch_on_class, njit
+from fastgd.kernels.parts import Part, drop_signature, make_part
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -37,50 +39,35 @@ class Dropout(NamedTuple):
 
     seed: int
 
-    def drop(self, a, rate, step, layer):
-        if rate > 0.0:
-            seed = layer_seed(self.seed, step, layer)
-            threshold = np.uint64(rate * 4294967296.0)
-            scale = a.dtype.type(1.0 / (1.0 - rate))
-            zero = a.dtype.type(0.0)
-            for i in range(a.size):
-                a[i] = zero if uniform_32_bits(seed, i) < threshold else a[i] * scale
-
-    def drop_backward(self, a, delta, rate, step, layer):
-        if rate > 0.0:
-            seed = layer_seed(self.seed, step, layer)
-            threshold = np.uint64(rate * 4294967296.0)
-            scale = a.dtype.type(1.0 / (1.0 - rate))
-            unscale = a.dtype.type(1.0 - rate)
-            zero = a.dtype.type(0.0)
-            for i in range(a.size):
-                delta[i] = zero if uniform_32_bits(seed, i) < threshold else delta[i] * scale
-                a[i] *= unscale
-
-
-class NoDropout(NamedTuple):
-    """All units stay; costs neither time nor compilation."""
-
-    def drop(self, a, rate, step, layer):
-        pass
-
-    def drop_backward(self, a, delta, rate, step, layer):
-        pass
+    def drop(self, a, first, rate, step, layer):
+        seed = layer_seed(self.seed, step, layer)
+        threshold = np.uint64(rate * 4294967296.0)
+        scale = a.dtype.type(1.0 / (1.0 - rate))
+        zero = a.dtype.type(0.0)
+        for i in range(a.size):
+            a[i] = zero if uniform_32_bits(seed, first + i) < threshold else a[i] * scale
 
 
 @dispatch_on_class
-def drop(dropout, a, rate, step, layer):
-    """Set a share ``rate`` of the outputs ``a`` to zero and scale up the others."""
-    dropout.drop(a, rate, step, layer)
+def drop(dropout, a, first, rate, step, layer):
+    """Set a share ``rate`` of ``a`` to zero and scale up the rest.
 
-
-@dispatch_on_class
-def drop_backward(dropout, a, delta, rate, step, layer):
-    """Send ``delta`` back through ``drop``, and give ``a`` the values from before it.
-
-    (Of the units that were kept: a dropped one has no derivative to be asked for.)
+    The same elements for outputs and, on the way back, for derivatives; ``first`` is the place of
+    ``a[0]`` among all outputs of the layer for the batch.
     """
-    dropout.drop_backward(a, delta, rate, step, layer)
+    dropout.drop(a, first, rate, step, layer)
+
+
+def dropout_part(dropout: Any, dtype: Any) -> Part:
+    """What the kernels call for a record with a method ``drop``."""
+    return make_part(dropout, _drop_part, "drop", drop_signature(numba.from_dtype(np.dtype(dtype))))
+
+
+def _drop_part(rebuild: Any, cls: type) -> Any:
+    def run(fields, a, first, rate, step, layer):
+        drop(rebuild(fields), a, first, rate, step, layer)
+
+    return run
 
 
 @njit

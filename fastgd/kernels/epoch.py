@@ -2,6 +2,11 @@
 
 Nothing of Python runs per batch.  The loop is called for a range of batches, so that Python gets
 a turn about every 100 ms for Ctrl-C, callbacks and progress.
+
+Several threads may run it together (``fastgd.kernels.team``).  Each takes a share of the rows for
+the forward and backward pass; then the chunks of the parameters are dealt out, and whoever has a
+chunk computes its gradient over all rows and updates it.  No number is a sum over threads but the
+reported loss, so the parameters come out the same, bit by bit, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -9,100 +14,48 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fastgd._jit import dispatch_on_class, njit
-from fastgd.kernels.losses import value_and_delta
+from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.network import (
-    backward,
-    forward,
-    load_targets,
-    penalty,
-    sum_of_squares,
+    chunk_gradient,
+    losses_and_deltas,
+    total_loss,
+    total_weight_of,
 )
-
-
-class Limits(NamedTuple):
-    """Bounds on a training step; 0 switches one off."""
-
-    clip_value: float  # of each element of the gradient
-    clip_norm: float  # of the Euclidean norm of the whole gradient
-    max_norm: float  # of the norm of the weights into one unit
-
-    def clip(self, grad):
-        if self.clip_value > 0.0:
-            bound = grad.dtype.type(self.clip_value)
-            for i in range(grad.size):
-                grad[i] = bound if grad[i] > bound else (-bound if grad[i] < -bound else grad[i])
-        if self.clip_norm > 0.0:
-            norm = math.sqrt(sum_of_squares(grad))
-            if norm > self.clip_norm:
-                factor = grad.dtype.type(self.clip_norm / norm)
-                for i in range(grad.size):
-                    grad[i] *= factor
-
-    def constrain(self, layers, w, norms):
-        if self.max_norm > 0.0:
-            for l in range(layers.size):
-                scale_columns(w, layers[l], self.max_norm, norms)
-
-
-class NoLimits(NamedTuple):
-    """No bounds; costs neither time nor compilation."""
-
-    def clip(self, grad):
-        pass
-
-    def constrain(self, layers, w, norms):
-        pass
-
-
-@njit
-def scale_columns(w, layer, max_norm, norms):
-    """Scale down the weights into each unit of a layer whose norm exceeds ``max_norm``."""
-    h = layer.n_out
-    for j in range(h):
-        norms[j] = 0
-    for i in range(layer.n_in):
-        for j in range(h):
-            value = w[layer.weights + i * h + j]
-            norms[j] += value * value
-    for j in range(h):
-        norm = math.sqrt(norms[j])
-        norms[j] = max_norm / norm if norm > max_norm else 1.0
-    for i in range(layer.n_in):
-        for j in range(h):
-            w[layer.weights + i * h + j] *= norms[j]
-
-
-@dispatch_on_class
-def clip(limits, grad):
-    """Bound the gradient, first element by element, then as a whole."""
-    limits.clip(grad)
-
-
-@dispatch_on_class
-def constrain(limits, layers, w, norms):
-    """Bound the parameters after an update; ``norms`` is room for one number a unit."""
-    limits.constrain(layers, w, norms)
+from fastgd.kernels.parts import (
+    Part,
+    call_clip,
+    call_constrain,
+    call_step,
+    make_part,
+    step_signature,
+)
+from fastgd.kernels.plan import float64s, int64s, layer_records, reals
+from fastgd.kernels.team import barrier, next_piece, share
 
 
 class Memory(NamedTuple):
-    """What an update rule remembers between steps."""
+    """What an update rule remembers between steps, chunk after chunk."""
 
-    arrays: NDArray[Any]  # (number of names in the rule's ``state``, n)
-    scalars: NDArray[np.float64]  # (number of names in the rule's ``scalars``,)
+    arrays: NDArray[Any]  # flat; a chunk's part is (number of names in ``state``, its length)
+    scalars: NDArray[np.float64]  # (C, number of names in the rule's ``scalars``)
+    chunks: NDArray[np.int64]  # (C + 1,): where the chunks begin and end
+    n_arrays: int
 
-
-class Batches(NamedTuple):
-    """Which batches of an epoch to run."""
-
-    order: NDArray[np.int64]  # row numbers in the order of the epoch; empty: as they lie
-    n_samples: int
-    size: int  # rows of a batch; the last one may be smaller
-    first: int  # number of the first batch to run
-    last: int  # one beyond the last
+    def entries(self) -> dict[str, Any]:
+        """What a plan needs of it."""
+        return {
+            "state": self.arrays,
+            "scalars": self.scalars,
+            "state_chunks": self.chunks,
+            "n_state": self.n_arrays,
+            "n_scalars": self.scalars.shape[1],
+            "n_state_chunks": self.chunks.size - 1,
+        }
 
 
 @dispatch_on_class
@@ -111,93 +64,160 @@ def step(rule, w, g, state, scalars, t, learning_rate):
     rule.step(w, g, state, scalars, t, learning_rate)
 
 
+def rule_part(rule: Any, dtype: Any) -> Part:
+    """What the kernels call for an update rule."""
+    return make_part(rule, _step_part, "step", step_signature(numba.from_dtype(np.dtype(dtype))))
+
+
+def _step_part(rebuild: Any, cls: type) -> Any:
+    def run(fields, w, g, state, scalars, t, learning_rate):
+        step(rebuild(fields), w, g, state, scalars, t, learning_rate)
+
+    return run
+
+
 @njit
-def add_layer_norms(layers, grad, totals):
-    """Add the norm of each layer's weight gradient to ``totals[4:]``."""
-    for l in range(layers.size):
-        start = layers[l].weights
-        stop = start + layers[l].n_in * layers[l].n_out
-        totals[4 + l] += math.sqrt(sum_of_squares(grad[start:stop]))
+def update_chunk(plan, chunk, t, learning_rate):
+    """One update of one chunk of the parameters."""
+    ends = int64s(plan, plan.state_chunks, chunk, chunk + 2)
+    lo, hi = ends[0], ends[1]
+    k = plan.n_state
+    call_step(
+        plan.rule, plan.rule_fields, reals(plan, plan.w, lo, hi), reals(plan, plan.grad, lo, hi),
+        reals(plan, plan.state, k * lo, k * hi).reshape((k, hi - lo)),
+        float64s(plan, plan.scalars, chunk * plan.n_scalars, (chunk + 1) * plan.n_scalars),
+        t, learning_rate,
+    )  # fmt: skip
+
+
+@njit
+def note_squares(plan, chunk):
+    """Keep the sums of squares of a chunk: of the gradient by layer, and of the weights."""
+    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
+    lo, hi = ends[0], ends[1]
+    n = plan.n_layers + 1
+    squares = float64s(plan, plan.squares, chunk * n, (chunk + 1) * n)
+    n_weights = layer_records(plan, plan.layers, 0, 1)[0].biases
+    for l in range(plan.n_layers):
+        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        start = max(layer.weights, lo)
+        stop = min(layer.weights + layer.n_in * layer.n_out, hi)
+        squares[l] = sum_of_squares(reals(plan, plan.grad, start, max(start, stop)))
+    if plan.alpha != 0.0:
+        squares[n - 1] = sum_of_squares(reals(plan, plan.w, min(lo, n_weights), min(hi, n_weights)))
+
+
+@njit
+def add_totals(plan, value, n_rows, total_weight):
+    """Add what a batch gave to ``plan.totals``; see ``run_batches``."""
+    n = plan.n_layers + 1
+    totals = float64s(plan, plan.totals, 0, 3 + n)
+    squares = float64s(plan, plan.squares, 0, plan.n_chunks * n)
+    for l in range(n):
+        total = 0.0
+        for chunk in range(plan.n_chunks):
+            total += squares[chunk * n + l]
+        if l < plan.n_layers:
+            totals[4 + l] += math.sqrt(total)
+        elif plan.alpha != 0.0:
+            totals[1] += n_rows * (0.5 * plan.alpha * total / total_weight)
+    totals[0] += n_rows * (value / total_weight)
+    totals[2] += n_rows
+    totals[3] += 1
 
 
 @njit(entry=True)
-def run_batches(
-    layers,
-    w,
-    grad,
-    data,
-    batches,
-    loss,
-    rule,
-    memory,
-    rates,
-    t,
-    alpha,
-    dropout,
-    limits,
-    work,
-    totals,
-):
-    """Train on the batches ``batches.first`` to ``batches.last`` of an epoch.
+def run_batches(plans, first_batch, last_batch, t):
+    """Train on the batches ``first_batch`` to ``last_batch`` (not included) of an epoch.
 
     Parameters
     ----------
-    layers : record array of shape (L,)
-        The layer table.
-    w, grad : ndarray of shape (n,)
-        Parameters, changed in place, and room for their gradient.
-    data : Data
-        The whole training set.
-    batches : Batches
-        Which batches to run.
-    loss, rule : NamedTuple
-        Loss function and update rule; their classes decide what is compiled.
-    memory : Memory
-        The rule's state, changed in place.
-    rates : ndarray of shape (last - first,), float64
-        Learning rate of each step; a batch without weight is none.
+    plans : record array of shape (1,)
+        The plan of this thread.  ``plan.rates`` has the learning rate of each step; a batch
+        without weight is none.  ``plan.totals`` grows by the data term and by the penalty of each
+        batch, times its number of rows; by this number; by 1; and by the norm of each layer's
+        weight gradient.
+    first_batch, last_batch : int
     t : int
         Number of updates made before.
-    alpha : float
-        Strength of the L2 penalty.
-    dropout : Dropout or NoDropout
-    limits : Limits or NoLimits
-    work : Workspace
-        Buffers for one batch.
-    totals : ndarray of shape (4 + L,), float64
-        Grows by the data term and by the penalty of each batch, times its number of rows; by
-        this number; by 1; and by the norm of each layer's weight gradient.
+
+    Returns
+    -------
+    t : int
+        Number of updates made so far.
     """
-    k = layers[layers.size - 1].n_out
-    t_before = t
-    for b in range(batches.first, batches.last):
-        first = b * batches.size
-        n_rows = min(batches.size, batches.n_samples - first)
-        total_weight = load_targets(data, batches.order, first, n_rows, work)
+    plan = plans[0]
+    has_limits = plan.clip != 0
+    # A rule that looks at all parameters together has one chunk, whatever the gradient has.
+    at_once = not has_limits and plan.n_state_chunks == plan.n_chunks
+    n_steps = 0
+    for b in range(first_batch, last_batch):
+        first = b * plan.rows
+        n_rows = min(plan.rows, plan.n_samples - first)
+        total_weight = total_weight_of(plan, first, n_rows)
         if total_weight == 0.0:
             continue  # nothing to learn from
-        start = forward(
-            layers, w, data.X, batches.order, first, n_rows, batches.size, work, dropout, t
-        )  # fmt: skip
-        z = work.units[start : start + n_rows * k]
-        value = value_and_delta(loss, z, work.y, work.weight, n_rows, k, work.delta)
-        backward(
-            layers, w, data.X, batches.order, first, n_rows, batches.size, work,
-            1.0 / total_weight, alpha / total_weight, w, False, grad, dropout, t,
-        )  # fmt: skip
-        totals[0] += n_rows * (value / total_weight)
-        totals[1] += n_rows * penalty(layers, w, alpha, total_weight)
-        totals[2] += n_rows
-        totals[3] += 1
-        add_layer_norms(layers, grad, totals)
-        clip(limits, grad)
+        lo, hi = share(plan, n_rows)
+        loss = losses_and_deltas(plan, first, lo, hi, t, True)
+        float64s(plan, plan.losses, 8 * plan.rank, 8 * plan.rank + 1)[0] = loss
+        if not barrier(plan):
+            break
+        value = total_loss(plan)
         t += 1
-        step(rule, w, grad, memory.arrays, memory.scalars, t, rates[t - 1 - t_before])
-        constrain(limits, layers, w, work.delta)
+        rate = float64s(plan, plan.rates, n_steps, n_steps + 1)[0]
+        chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
+        while chunk < plan.n_chunks:
+            chunk_gradient(
+                plan, chunk, first, n_rows, 1.0 / total_weight, plan.alpha / total_weight, plan.w,
+                False,
+            )  # fmt: skip
+            note_squares(plan, chunk)
+            if at_once:
+                update_chunk(plan, chunk, t, rate)
+            chunk = next_piece(plan, chunk, plan.n_chunks, n_steps)
+        n_steps += 1
+        if not barrier(plan):
+            break
+        if plan.rank == 0:
+            add_totals(plan, value, n_rows, total_weight)
+            if not at_once:
+                update_as_a_whole(plan, t, rate)
+        if not at_once and not barrier(plan):
+            break
     return t
 
 
+@njit
+def update_as_a_whole(plan, t, learning_rate):
+    """An update by one thread, after the whole gradient is known, within the limits."""
+    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
+    n = last.biases + last.n_out
+    if plan.clip != 0:
+        call_clip(plan.clip, plan.clip_fields, reals(plan, plan.grad, 0, n))
+    for chunk in range(plan.n_state_chunks):
+        update_chunk(plan, chunk, t, learning_rate)
+    if plan.constrain != 0:
+        # The derivatives of the batch have been used: their place is room for one number a unit.
+        call_constrain(
+            plan.constrain, plan.constrain_fields,
+            layer_records(plan, plan.layers, 0, plan.n_layers), reals(plan, plan.w, 0, n),
+            reals(plan, plan.delta, 0, last.deltas + last.n_out),
+        )  # fmt: skip
+
+
+def step_in_python(rule: Any, w: Any, g: Any, memory: Memory, t: int, learning_rate: float) -> None:
+    """The same without the compiler, for a debugger or a coverage report."""
+    k = memory.n_arrays
+    for scalars, lo, hi in zip(memory.scalars, memory.chunks, memory.chunks[1:], strict=False):
+        state = memory.arrays[k * lo : k * hi].reshape((k, hi - lo))
+        step(rule, w[lo:hi], g[lo:hi], state, scalars, t, learning_rate)
+
+
 @njit(entry=True)
-def apply_step(rule, w, g, memory, t, learning_rate):
-    """One update by a given gradient, for use outside of the mini-batch loop."""
-    step(rule, w, g, memory.arrays, memory.scalars, t, learning_rate)
+def apply_step(plans, t, learning_rate):
+    """One update by the gradient ``plan.grad``, for use outside of the mini-batch loop."""
+    plan = plans[0]
+    chunk = next_piece(plan, -1, plan.n_state_chunks, 0)
+    while chunk < plan.n_state_chunks:
+        update_chunk(plan, chunk, t, learning_rate)
+        chunk = next_piece(plan, chunk, plan.n_state_chunks, 0)

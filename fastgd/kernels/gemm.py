@@ -2,9 +2,12 @@
 
 A tile of C, some rows by one or two vectors, stays in registers while the sum over k runs; each
 step loads the vectors of B once and broadcasts one element of A for each row.  That is the inner
-kernel of Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication", without
-the packing, which does not pay for matrices that fit into the cache.  Columns beyond the edge are
-masked, so every shape runs at full width.
+kernel of Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication", with
+packing only where it pays: where B is transposed, and where rows lie so far apart that they push
+each other out of the cache.  Columns beyond the edge are masked, so every shape runs at full width.
+
+An element of C is summed over k in the same order whatever the number of rows, so a product that
+several threads share by rows gives the same bits as one thread alone.
 
 At 32 × 64 × 32 a call to BLAS costs three times what the product costs.
 """
@@ -12,19 +15,17 @@ At 32 × 64 × 32 a call to BLAS costs three times what the product costs.
 from __future__ import annotations
 
 import functools
-import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
-from numba.np.arrayobj import make_array
 from numba.np.linalg import ensure_blas
-from numpy.typing import NDArray
 
-from fastgd._jit import compile_c_function, njit
+from fastgd._jit import native_address, njit
+from fastgd.kernels.parts import native_call
 
 # Numba looks for a BLAS when it compiles a product of its own, which it never does here.
 ensure_blas()
@@ -43,9 +44,11 @@ def _registers() -> tuple[bool, int, int]:
 
 HAS_TILES, VECTOR_BYTES, TILE_ROWS = _registers()
 
-# Multiplications above which the threads of BLAS win against a single one of ours.
-WORTH_THREADS = 4_000_000
-NEVER = 2**62
+DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
+PACKED_ROWS = 20 * TILE_ROWS  # of A at a time
+PANELS = 4  # of B, that are packed together
+FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
+OFTEN = 48
 
 
 @intrinsic
@@ -256,12 +259,145 @@ def _column(n_vectors: int) -> Any:
 _wide, _narrow = _column(2), _column(1)
 
 
+@intrinsic
+def _copy_row(typingctx, source, target, n, like):
+    """Copy ``n`` numbers of the type of ``like``, at most two registers."""
+    lanes = VECTOR_BYTES * 8 // like.bitwidth
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_value_type(like)
+        vector = _Vectors(builder, element, lanes, 2, args[2])
+        source, target = (builder.inttoptr(x, element.as_pointer()) for x in args[:2])
+        for v in range(2):
+            vector.store(vector.load(source, v), target, v)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, like), codegen
+
+
+@intrinsic
+def _transpose(typingctx, source, row, target, like):
+    """Write the transpose of a square of one register a side; rows of the target are two long."""
+    lanes = VECTOR_BYTES * 8 // like.bitwidth
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element, i64 = context.get_value_type(like), ir.IntType(64)
+        vector = _Vectors(builder, element, lanes, 1, ir.Constant(i64, lanes))
+        source, target = (builder.inttoptr(args[x], element.as_pointer()) for x in (0, 2))
+        rows = [
+            vector.load(builder.gep(source, [builder.mul(ir.Constant(i64, i), args[1])]), 0)
+            for i in range(lanes)
+        ]
+        # Squares of ``half`` a side change places across the diagonal, for half = 1, 2, 4, …
+        half = 1
+        while half < lanes:
+            for i in (i for i in range(lanes) if not i & half):
+                rows[i], rows[i + half] = _exchange(builder, rows[i], rows[i + half], half, lanes)
+            half *= 2
+        for i, values in enumerate(rows):
+            vector.store(values, builder.gep(target, [ir.Constant(i64, 2 * lanes * i)]), 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, like), codegen
+
+
+def _exchange(builder: Any, upper: Any, lower: Any, half: int, lanes: int) -> tuple[Any, Any]:
+    kind = ir.VectorType(ir.IntType(32), lanes)
+    left = [j if not j & half else lanes + j - half for j in range(lanes)]
+    right = [j + half if not j & half else lanes + j for j in range(lanes)]
+    return (
+        builder.shuffle_vector(upper, lower, ir.Constant(kind, left)),
+        builder.shuffle_vector(upper, lower, ir.Constant(kind, right)),
+    )
+
+
+@njit
+def _pack_transposed(b, b_col, k, width, lanes, size, like, panel):
+    """Columns of a transposed B, which lie far apart, as rows of ``panel``."""
+    whole = k - k % lanes
+    squares = width - width % lanes
+    for q in range(0, squares, lanes):
+        for p in range(0, whole, lanes):
+            _transpose(b + (q * b_col + p) * size, b_col, panel + (p * 2 * lanes + q) * size, like)
+    for q in range(width):
+        for p in range(whole if q < squares else 0, k):
+            _set(panel + (p * 2 * lanes + q) * size, _get(b + (q * b_col + p) * size, like))
+
+
+def _tiles(m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
+    """The tiles of a column of C that is at most two registers wide."""
+    if n * size > VECTOR_BYTES:
+        _wide(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+    else:
+        _narrow(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+
+
+def _tiles_signature(real: Any) -> Any:
+    i = types.intp
+    return types.void(i, i, i, i, real, i, i, i, i, i, real, i, i, i, i)
+
+
+@intrinsic
+def _call_tiles(
+    typingctx, tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row
+):  # fmt: skip
+    """Call ``_tiles`` by its address: it would be optimised again within each caller."""
+    signature = _tiles_signature(alpha)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        native_call(context, builder, args[0], signature, args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, *signature.args), codegen
+
+
+@njit
+def _slab(
+    tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row, panel, packed
+):  # fmt: skip
+    """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
+    two = 2 * VECTOR_BYTES // size
+    far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
+    far_b = b_col == 1 and b_row * size > FAR_BYTES and m >= OFTEN
+    if far_a:
+        for i in range(0, m, TILE_ROWS):
+            for p in range(k):
+                target = packed + (i * k + p * TILE_ROWS) * size
+                _copy_row(a + (p * a_col + i) * size, target, min(TILE_ROWS, m - i), alpha)
+    for j in range(0, n, two):
+        width = min(two, n - j)
+        columns, row = b + j * b_col * size, b_row
+        if b_col != 1:
+            _pack_transposed(columns, b_col, k, width, two // 2, size, alpha, panel)
+            columns, row = panel, two
+        elif far_b:
+            # Several panels at once: the rows lie far apart, and each way there is long.
+            part = j // two % PANELS
+            if part == 0:
+                for p in range(k):
+                    for q in range(0, min(PANELS * two, n - j), two):
+                        _copy_row(
+                            columns + (p * b_row + q) * size, panel + (q * k + p * two) * size,
+                            min(two, n - j - q), alpha,
+                        )  # fmt: skip
+            columns, row = panel + part * two * k * size, two
+        at_c, at_d = c + j * size, d + j * size
+        if not far_a:
+            _call_tiles(tiles, m, width, k, size, alpha, a, a_row, a_col, columns, row,
+                   beta, at_d, d_row, at_c, c_row)  # fmt: skip
+        else:
+            for i in range(0, m, TILE_ROWS):
+                _call_tiles(tiles, min(TILE_ROWS, m - i), width, k, size, alpha, packed + i * k * size, 1,
+                       TILE_ROWS, columns, row, beta, at_d + i * d_row * size, d_row,
+                       at_c + i * c_row * size, c_row)  # fmt: skip
+
+
 def _product(
     m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, blas_from,
+    panel, packed, tiles, by_blas,
 ):  # fmt: skip
     """``C = alpha A B + beta D`` by addresses; ``size`` is that of an element in bytes."""
-    if m * n * k >= blas_from:
+    if by_blas:
         if beta != 0.0:
             for i in range(m):
                 for j in range(n):
@@ -271,109 +407,83 @@ def _product(
             b, b_col if b_col != 1 else max(b_row, n), beta, c, c_row,
         )  # fmt: skip
         return
-    lanes = VECTOR_BYTES // size
-    for j in range(0, n, 2 * lanes):
-        width = min(2 * lanes, n - j)
-        columns, row = b + j * size, b_row
-        if b_col != 1:
-            # The columns of a transposed B lie far apart: bring them together once.
-            for q in range(width):
-                for p in range(k):
-                    value = _get(b + ((j + q) * b_col + p * b_row) * size, alpha)
-                    _set(panel + (p * 2 * lanes + q) * size, value)
-            columns, row = panel, 2 * lanes
-        at = j * size
-        if width > lanes:
-            _wide(m, size, k, alpha, a, a_row, a_col, columns, row,
-                  beta, d + at, d_row, c + at, c_row, width)  # fmt: skip
-        else:
-            _narrow(m, size, k, alpha, a, a_row, a_col, columns, row,
-                    beta, d + at, d_row, c + at, c_row, width)  # fmt: skip
+    rows = PACKED_ROWS if a_row == 1 else m
+    for p in range(0, k, DEPTH):
+        depth = min(DEPTH, k - p)
+        for i in range(0, m, rows):
+            _slab(
+                tiles, min(rows, m - i), n, depth, size, alpha, a + (i * a_row + p * a_col) * size, a_row,
+                a_col, b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
+                c + i * c_row * size, c_row, panel, packed,
+            )  # fmt: skip
+        beta, d, d_row = beta * 0 + 1, c, c_row
+
+
+def product_signature(real: Any) -> Any:
+    i = types.intp
+    return types.void(i, i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i, types.boolean)
 
 
 @functools.cache
-def _compiled_product(dtype: np.dtype[Any]) -> Any:
-    i, real = types.intp, numba.from_dtype(dtype)
-    signature = types.void(i, i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i)
-    return compile_c_function(_product, signature)
+def _compiled(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Addresses of ``_product`` and ``_tiles``."""
+    real = numba.from_dtype(dtype)
+    return (
+        native_address(_product, product_signature(real), f"{__name__}.product", ours=True),
+        native_address(_tiles, _tiles_signature(real), f"{__name__}.tiles", ours=True),
+    )
 
 
-class Engine(NamedTuple):
-    """What computes the products."""
+def product_entries(dtype: Any, longest: int) -> dict[str, Any]:
+    """What a plan needs for products; compiles the code, or loads it, on its first use.
 
-    address: int  # of the compiled ``_product``
-    panel: NDArray[Any]  # room for columns of a transposed B
-    blas_from: int  # number of multiplications from which BLAS does a product
-
-
-def make_engine(dtype: Any, longest: int) -> Engine:
-    """The engine for a precision; compiles it, or loads it from disk, on its first use.
-
-    ``longest`` is the largest k of a product with a transposed B.
+    ``longest`` is the largest k of a product.
     """
     dtype = np.dtype(dtype)
-    panel = np.empty(longest * 2 * VECTOR_BYTES // dtype.itemsize, dtype)
-    if not HAS_TILES:
-        blas_from = 0
-    elif (os.cpu_count() or 1) > 2:
-        blas_from = WORTH_THREADS
-    else:
-        # One thread here is as fast as two there, and leaves the other core alone.
-        blas_from = NEVER
-    return Engine(int(_compiled_product(dtype).address), panel, blas_from)
+    depth = min(longest, DEPTH)
+    product, tiles = _compiled(dtype)
+    return {
+        "product": product,
+        "tiles": tiles,
+        "panel": np.empty(PANELS * depth * 2 * VECTOR_BYTES // dtype.itemsize, dtype),
+        "packed": np.empty(depth * PACKED_ROWS, dtype),
+        "by_blas": not HAS_TILES,
+    }
 
 
 @intrinsic
-def gemm(
-    typingctx, engine, m, n, k, alpha, a, ia, a_row, a_col, b, ib, b_row, b_col,
-    beta, d, id, d_row, c, ic, c_row,
+def _call_product(
+    typingctx, product, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+    c, c_row, panel, packed, tiles, by_blas, real,
 ):  # fmt: skip
-    """``C = alpha A B + beta D`` for matrices inside flat arrays of one dtype.
+    signature = product_signature(real)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return native_call(context, builder, args[0], signature, args[1:-1])
+
+    return types.void(types.intp, *signature.args, real), codegen
+
+
+@njit
+def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+    """``C = alpha A B + beta D`` for matrices at addresses, in the precision of the plan.
 
     Parameters
     ----------
-    engine : Engine
+    plan : record
     m, n, k : int
         A is (m, k), B is (k, n), C and D are (m, n); all at least 1.
     alpha, beta : float
-        Scalars; they are cast to the arrays' precision.
-    a, b, c, d : ndarray, float32 or float64
-        Flat arrays that hold the matrices; D may be C.
-    ia, ib, ic, id : int
-        Where each matrix begins.
+        With a beta of 0, D may be anything.
+    a, b, c, d : int
+        Addresses of the first elements; D may be C.
     a_row, a_col, b_row, b_col : int
         Elements from one row to the next, and from one column to the next, one of which is 1:
         (columns, 1) for a row-major matrix, (1, rows) for a transposed one.
     c_row, d_row : int
         The same for rows of C and D; a d_row of 0 adds one row to all.
     """
-    i, dtype = types.intp, c.dtype
-    if not all(array.dtype == dtype for array in (a, b, d)):
-        return None
-    real = types.float64
-    signature = types.void(
-        engine, i, i, i, real, a, i, i, i, b, i, i, i, real, d, i, i, c, i, i
+    _call_product(
+        plan.product, m, n, k, plan.itemsize, alpha, a, a_row, a_col, b, b_row, b_col, beta,
+        d, d_row, c, c_row, plan.panel, plan.packed, plan.tiles, plan.by_blas != 0, plan.real,
     )  # fmt: skip
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
-        (engine, m, n, k, alpha, a, ia, a_row, a_col, b, ib, b_row, b_col,
-         beta, d, id, d_row, c, ic, c_row) = args  # fmt: skip
-        integer = ir.IntType(64)
-
-        def address(array_type: Any, array: Any, offset: Any) -> Any:
-            data = make_array(array_type)(context, builder, array).data
-            return builder.ptrtoint(builder.gep(data, [offset]), integer)
-
-        zero = ir.Constant(integer, 0)
-        a, b = address(sig.args[5], a, ia), address(sig.args[9], b, ib)
-        d, c = address(sig.args[14], d, id), address(sig.args[17], c, ic)
-        target, panel, blas_from = (builder.extract_value(engine, place) for place in range(3))
-        panel = address(sig.args[0].types[1], panel, zero)
-        alpha, beta = (context.cast(builder, x, real, dtype) for x in (alpha, beta))
-        size = ir.Constant(integer, dtype.bitwidth // 8)
-        values = [m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col]
-        values += [beta, d, d_row, c, c_row, panel, blas_from]
-        function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(builder.inttoptr(target, function.as_pointer()), values)
-
-    return signature, codegen

@@ -1,4 +1,4 @@
-"""Where everything lies: the layer table, the flat parameter vector, the workspace of a batch.
+"""Where everything lies: the layer table, the flat parameter vector, the buffers of a batch.
 
 The parameter vector holds all weight matrices, then all bias vectors, in the order in which
 scikit-learn packs its own; so the part that the L2 penalty sees is ``w[:n_weights]``.
@@ -9,38 +9,22 @@ Shape letters: B rows of a batch, L layers with weights, n parameters.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from fastgd.kernels.activations import ACTIVATIONS, NEEDS_RAW
-from fastgd.kernels.gemm import Engine, make_engine
+from fastgd.kernels.activations import NAMES, NEEDS_RAW, activation_addresses
+from fastgd.kernels.gemm import product_entries
+from fastgd.kernels.plan import LAYER, Plan
 
-LAYER = np.dtype(
-    [
-        ("n_in", np.int64),
-        ("n_out", np.int64),
-        ("weights", np.int64),  # offset in w of the (n_in, n_out) matrix
-        ("biases", np.int64),  # offset in w of the (n_out,) vector
-        ("outputs", np.int64),  # offset in the workspace, to be multiplied by B
-        ("raw", np.int64),  # the same for the values before the activation; -1: not kept
-        ("activation", np.int64),
-        ("dropout", np.float64),  # share of the outputs that training sets to zero
-    ]
-)
-
-
-class Workspace(NamedTuple):
-    """What a batch needs; one per thread."""
-
-    x: NDArray[Any]  # gathered rows of the input, B × D
-    units: NDArray[Any]  # outputs of all layers, and raw values where an activation asks
-    delta: NDArray[Any]  # derivatives by the raw values, B × the widest layer
-    delta_below: NDArray[Any]
-    y: NDArray[Any]  # targets of the batch
-    weight: NDArray[Any]  # sample weights of the batch, (B,)
-    engine: Engine  # what computes matrix products
+# Parameters are dealt out to threads in chunks of about this many, and of whole rows.
+CHUNK_PARAMETERS = 16_384
+# Rows of a chunk at least, a multiple of the rows of a tile on every CPU.  Where the derivatives
+# are packed for each chunk, as they are in a wide layer, more rows must make that worth it.
+CHUNK_ROWS = 96
+CHUNK_ROWS_OF_A_WIDE_LAYER = 192
+WIDE = 512
 
 
 @functools.lru_cache(maxsize=128)
@@ -70,7 +54,8 @@ def layer_table(
     table["weights"] = np.cumsum(n_weights) - n_weights
     table["biases"] = n_weights.sum() + np.cumsum(table["n_out"]) - table["n_out"]
     names = (*activations, "identity")
-    table["activation"] = [ACTIVATIONS[name] for name in names]
+    table["activation"] = [NAMES.index(name) for name in names]
+    table["deltas"] = np.cumsum(table["n_out"]) - table["n_out"]
     table["dropout"][: len(dropout)] = dropout
     offset = 0
     for layer, name in zip(table, names, strict=True):
@@ -78,6 +63,9 @@ def layer_table(
         layer["raw"] = -1
         if name in NEEDS_RAW:
             layer["raw"], offset = offset, offset + layer["n_out"]
+        layer["undropped"] = -1
+        if layer["dropout"] > 0.0:
+            layer["undropped"], offset = offset, offset + layer["n_out"]
     return table
 
 
@@ -98,23 +86,81 @@ def parameter_views(
     return coefs, intercepts
 
 
-def make_workspace(
-    layers: NDArray[Any], batch_size: int, dtype: DTypeLike, y: NDArray[Any], gather: bool
-) -> Workspace:
-    """Allocate the buffers for batches of at most ``batch_size`` rows.
+def multiplications(layers: NDArray[Any], n_rows: int) -> int:
+    """Number of multiplications of a training step on ``n_rows`` samples, about."""
+    return 3 * n_rows * int((layers["n_in"] * layers["n_out"]).sum())
 
-    ``gather`` says whether rows of a dense input will be copied together.
+
+def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
+    """Where the chunks of the parameter vector begin and end, shape (C + 1,).
+
+    A chunk is what one thread computes the gradient of and updates at a time.  The chunks do not
+    depend on the number of threads.
     """
+    bounds = [0]
+    for layer in layers:
+        n_in, n_out, start = int(layer["n_in"]), int(layer["n_out"]), int(layer["weights"])
+        least = CHUNK_ROWS if n_out < WIDE else CHUNK_ROWS_OF_A_WIDE_LAYER
+        wanted = max(least, CHUNK_PARAMETERS // n_out)
+        n_pieces = max(1, round(n_in / wanted))
+        rows = -(-n_in // (12 * n_pieces)) * 12
+        ends = start + n_out * np.arange(rows, n_in + rows, rows).clip(max=n_in)
+        bounds += [int(end) for end in ends if end - bounds[-1] >= CHUNK_PARAMETERS // 2]
+    # What is left over, and the biases, belong to the last one.
+    bounds[max(len(bounds) - 1, 1) :] = [n_parameters(layers)]
+    return np.array(bounds)
+
+
+def network_plan(
+    layers: NDArray[Any], dtype: Any, rows: int, n_outputs_y: int, y_dtype: Any, n_gathered: int
+) -> Plan:
+    """A plan for a network with buffers for batches of at most ``rows`` samples.
+
+    Parameters
+    ----------
+    layers : record array of shape (L,)
+    dtype : dtype
+        Precision, float32 or float64.
+    rows : int
+    n_outputs_y : int
+        Numbers in a row of y.
+    y_dtype : dtype
+    n_gathered : int
+        Number of features, if rows of a dense input will be gathered, else 0.
+    """
+    plan = Plan(dtype)
+    dtype, y_dtype = np.dtype(dtype), np.dtype(y_dtype)
     last = layers[-1]
-    kept = layers["outputs"].max() + last["n_out"]
-    widest = int(layers["n_out"].max())
-    n_features = int(layers["n_in"][0]) if gather else 0
-    return Workspace(
-        x=np.empty(batch_size * n_features, dtype),
-        units=np.empty(batch_size * int(kept), dtype),
-        delta=np.empty(batch_size * widest, dtype),
-        delta_below=np.empty(batch_size * widest, dtype),
-        y=np.empty(batch_size * y.shape[1], y.dtype),
-        weight=np.ones(batch_size, dtype),
-        engine=make_engine(dtype, widest),
+    kept = int(layers["outputs"].max() + last["n_out"])
+    chunks = chunk_bounds(layers)
+    addresses = [activation_addresses(NAMES[place], dtype) for place in layers["activation"]]
+    return plan.set(
+        layers=layers,
+        n_layers=layers.size,
+        rows=rows,
+        chunks=chunks,
+        n_chunks=chunks.size - 1,
+        activations=np.array(addresses, np.int64),
+        target_words=n_outputs_y * y_dtype.itemsize // 4,
+        x=np.empty(rows * n_gathered, dtype),
+        units=np.empty(rows * kept, dtype),
+        delta=np.empty(rows * int(layers["n_out"].sum()), dtype),
+        targets=np.empty(rows * n_outputs_y, y_dtype),
+        weights=np.ones(rows, dtype),
+        squares=np.zeros((chunks.size - 1, layers.size + 1)),
+        losses=np.zeros(8),
+        **product_entries(dtype, longest_sum(layers, rows)),
     )
+
+
+def longest_sum(layers: NDArray[Any], rows: int) -> int:
+    """Largest k of the matrix products of a network."""
+    return max(int(layers["n_in"].max()), int(layers["n_out"].max()), rows)
+
+
+def plans_of_team(plan: Plan, n_threads: int) -> list[Plan]:
+    """A plan for each thread: the same buffers, but for the rooms that products work in."""
+    plan.set(losses=np.zeros(8 * n_threads))
+    longest = longest_sum(plan["layers"], plan["rows"])
+    others = [plan.copy().set(**product_entries(plan.dtype, longest)) for _ in range(1, n_threads)]
+    return [plan, *others]

@@ -1,17 +1,24 @@
-"""The two kinds of input matrix, dense and CSR, and their products.
+"""The two kinds of input matrix, dense and CSR: gather, product, and product with the transpose.
 
-Shape letters: N samples, B rows of a batch, D features, H outputs of a layer.
+Each is compiled by itself and called by its address, so that nobody waits for the code of the
+other kind.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba.core import types
+from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastgd._jit import dispatch_on_class, njit
+from fastgd._jit import native_address, njit
 from fastgd.kernels.gemm import gemm
+from fastgd.kernels.parts import NOTHING, call_at
+from fastgd.kernels.plan import int32s, int64s, layer_records, plan_dtype, reals
 
 
 class Dense(NamedTuple):
@@ -19,44 +26,6 @@ class Dense(NamedTuple):
 
     values: NDArray[Any]
     n_features: int
-
-    def affine(self, order, first, n_rows, w, layer, buffer, out, start, engine):
-        """``out[start:] = X[rows] W + b``; gathered rows stay in ``buffer``."""
-        d = self.n_features
-        h = layer.n_out
-        if order.size == 0:
-            gemm(
-                engine, n_rows, h, d, 1.0, self.values, first * d, d, 1, w, layer.weights, h, 1,
-                1.0, w, layer.biases, 0, out, start, h,
-            )  # fmt: skip
-        else:
-            for i in range(n_rows):
-                source = order[first + i] * d
-                row = self.values[source : source + d]
-                gathered = buffer[i * d : (i + 1) * d]
-                for j in range(d):
-                    gathered[j] = row[j]
-            gemm(
-                engine, n_rows, h, d, 1.0, buffer, 0, d, 1, w, layer.weights, h, 1,
-                1.0, w, layer.biases, 0, out, start, h,
-            )  # fmt: skip
-
-    def accumulate(
-        self, order, first, n_rows, scale, delta, kept, source, buffer, grad, layer, engine
-    ):
-        """``grad = scale X[rows]ᵀ delta + kept source``, after ``affine`` on the same rows."""
-        d = self.n_features
-        h = layer.n_out
-        if order.size == 0:
-            gemm(
-                engine, d, h, n_rows, scale, self.values, first * d, 1, d, delta, 0, h, 1,
-                kept, source, layer.weights, h, grad, layer.weights, h,
-            )  # fmt: skip
-        else:
-            gemm(
-                engine, d, h, n_rows, scale, buffer, 0, 1, d, delta, 0, h, 1,
-                kept, source, layer.weights, h, grad, layer.weights, h,
-            )  # fmt: skip
 
 
 class CSR(NamedTuple):
@@ -67,61 +36,164 @@ class CSR(NamedTuple):
     indptr: NDArray[Any]
     n_features: int
 
-    def affine(self, order, first, n_rows, w, layer, buffer, out, start, engine):
-        """``out[start:] = X[rows] W + b``."""
-        h = layer.n_out
-        fill_rows(w, layer.biases, n_rows, h, out, start)
-        for i in range(n_rows):
-            row = order[first + i] if order.size > 0 else first + i
-            target = out[start + i * h : start + (i + 1) * h]
-            for p in range(self.indptr[row], self.indptr[row + 1]):
-                value = self.data[p]
-                source = layer.weights + np.int64(self.indices[p]) * h
-                weights = w[source : source + h]
-                for j in range(h):
-                    target[j] += value * weights[j]
 
-    def accumulate(
-        self, order, first, n_rows, scale, delta, kept, source, buffer, grad, layer, engine
-    ):
-        """``grad = scale X[rows]ᵀ delta + kept source``."""
-        h = layer.n_out
-        rest = grad.dtype.type(kept)
-        zero = grad.dtype.type(0.0)
-        stop = layer.weights + self.n_features * h
-        target, old = grad[layer.weights : stop], source[layer.weights : stop]
-        for p in range(target.size):
-            target[p] = rest * old[p] if kept != 0.0 else zero
-        factor = grad.dtype.type(scale)
-        for i in range(n_rows):
-            row = order[first + i] if order.size > 0 else first + i
-            slopes = delta[i * h : (i + 1) * h]
-            for p in range(self.indptr[row], self.indptr[row + 1]):
-                value = factor * self.data[p]
-                start = layer.weights + np.int64(self.indices[p]) * h
-                target = grad[start : start + h]
-                for j in range(h):
-                    target[j] += value * slopes[j]
+def input_entries(X: Dense | CSR, dtype: Any) -> dict[str, Any]:
+    """What a plan needs for an input matrix."""
+    if isinstance(X, Dense):
+        arrays = {"values": X.values, "n_features": X.n_features}
+        kind = "dense"
+    else:
+        arrays = {
+            "values": X.data, "indices": X.indices, "indptr": X.indptr, "n_features": X.n_features,
+        }  # fmt: skip
+        kind = "csr32" if X.indices.dtype.itemsize == 4 else "csr64"
+    affine, accumulate = _compiled(kind, np.dtype(dtype))
+    return {
+        **arrays,
+        "affine": NOTHING._replace(address=affine),
+        "accumulate": NOTHING._replace(address=accumulate),
+    }
+
+
+def affine_signature(plan: Any) -> Any:
+    i = types.int64
+    return types.void(plan, i, i, i, i)
+
+
+def accumulate_signature(plan: Any) -> Any:
+    i, f = types.int64, types.float64
+    return types.void(plan, i, i, f, f, i, i, i)
+
+
+@intrinsic
+def call_affine(typingctx, address, plan, first, lo, hi, out):
+    """``out = X[rows] W + b`` for the first layer, ``out`` being an address.
+
+    The rows are those from ``lo`` to ``hi`` of the batch that begins at row ``first``.
+    """
+    return call_at(affine_signature(plan))
+
+
+@intrinsic
+def call_accumulate(typingctx, address, plan, first, n_rows, scale, kept, source, top, bottom):
+    """``grad = scale X[rows]ᵀ delta + kept source`` for the first layer, after ``call_affine``.
+
+    For the rows ``top`` to ``bottom`` of its weights; ``source`` is the address of a vector like
+    ``grad``.
+    """
+    return call_at(accumulate_signature(plan))
+
+
+@functools.cache
+def _compiled(kind: str, dtype: np.dtype[Any]) -> tuple[int, int]:
+    plan = numba.from_dtype(plan_dtype(dtype))
+    affine, accumulate = KINDS[kind]
+    return (
+        native_address(affine, affine_signature(plan), f"{__name__}.{kind}.affine", ours=True),
+        native_address(
+            accumulate, accumulate_signature(plan), f"{__name__}.{kind}.accumulate", ours=True
+        ),
+    )
+
+
+def dense_affine(plan, first, lo, hi, out):
+    """Rows in another order are gathered in ``plan.x`` before."""
+    layer = layer_records(plan, plan.layers, 0, 1)[0]
+    d, h = plan.n_features, layer.n_out
+    source = plan.values + (first + lo) * d * plan.itemsize
+    if plan.order != 0:
+        order = int64s(plan, plan.order, first, first + hi)
+        for i in range(lo, hi):
+            row = reals(plan, plan.values, order[i] * d, (order[i] + 1) * d)
+            gathered = reals(plan, plan.x, i * d, (i + 1) * d)
+            for j in range(d):
+                gathered[j] = row[j]
+        source = plan.x + lo * d * plan.itemsize
+    gemm(
+        plan, hi - lo, h, d, 1.0, source, d, 1, plan.w + layer.weights * plan.itemsize, h, 1,
+        1.0, plan.w + layer.biases * plan.itemsize, 0, out, h,
+    )  # fmt: skip
+
+
+def dense_accumulate(plan, first, n_rows, scale, kept, source, top, bottom):
+    layer = layer_records(plan, plan.layers, 0, 1)[0]
+    d, h = plan.n_features, layer.n_out
+    at = (layer.weights + top * h) * plan.itemsize
+    x = plan.x if plan.order != 0 else plan.values + first * d * plan.itemsize
+    deltas = plan.delta + layer.deltas * plan.rows * plan.itemsize
+    gemm(
+        plan, bottom - top, h, n_rows, scale, x + top * plan.itemsize, 1, d, deltas, h, 1,
+        kept, source + at, h, plan.grad + at, h,
+    )  # fmt: skip
 
 
 @njit
-def fill_rows(w, biases, n_rows, h, out, start):
-    """Write the bias vector into each row, so that the product can add to it."""
-    for i in range(n_rows):
-        row, bias = out[start + i * h : start + (i + 1) * h], w[biases : biases + h]
-        for j in range(h):
-            row[j] = bias[j]
+def copy_to(target, source):
+    for j in range(target.size):
+        target[j] = source[j]
 
 
-@dispatch_on_class
-def affine(x, order, first, n_rows, w, layer, buffer, out, start, engine):
-    """``out = X[rows] W + b`` for either kind of matrix; rows are ``order[first:]``,
-    or ``first, first + 1, …`` where ``order`` is empty.
-    """
-    x.affine(order, first, n_rows, w, layer, buffer, out, start, engine)
+@njit
+def add_multiple(target, factor, source):
+    """``target += factor source``."""
+    for j in range(target.size):
+        target[j] += factor * source[j]
 
 
-@dispatch_on_class
-def accumulate(x, order, first, n_rows, scale, delta, kept, source, buffer, grad, layer, engine):
-    """``grad = scale X[rows]ᵀ delta + kept source`` for the weights of a layer."""
-    x.accumulate(order, first, n_rows, scale, delta, kept, source, buffer, grad, layer, engine)
+@njit(reduction=True)
+def sum_of_squares(x):
+    """Σ x² in float64."""
+    total = 0.0
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(x[i])
+    return total
+
+
+def _csr(index_view: Any) -> tuple[Any, Any]:
+    """Build the pair for one type of index."""
+
+    def affine(plan, first, lo, hi, out):
+        layer = layer_records(plan, plan.layers, 0, 1)[0]
+        h = layer.n_out
+        biases = reals(plan, plan.w, layer.biases, layer.biases + h)
+        for i in range(lo, hi):
+            row = int64s(plan, plan.order, 0, first + hi)[first + i] if plan.order else first + i
+            target = reals(plan, out, (i - lo) * h, (i - lo + 1) * h)
+            copy_to(target, biases)
+            ends = index_view(plan, plan.indptr, row, row + 2)
+            indices = index_view(plan, plan.indices, ends[0], ends[1])
+            values = reals(plan, plan.values, ends[0], ends[1])
+            for p in range(indices.size):
+                start = layer.weights + np.int64(indices[p]) * h
+                add_multiple(target, values[p], reals(plan, plan.w, start, start + h))
+
+    def accumulate(plan, first, n_rows, scale, kept, source, top, bottom):
+        layer = layer_records(plan, plan.layers, 0, 1)[0]
+        h = layer.n_out
+        start, stop = layer.weights + top * h, layer.weights + bottom * h
+        target, old = reals(plan, plan.grad, start, stop), reals(plan, source, start, stop)
+        rest, factor = target.dtype.type(kept), target.dtype.type(scale)
+        for p in range(target.size):
+            target[p] = rest * old[p] if kept != 0.0 else 0
+        for i in range(n_rows):
+            row = int64s(plan, plan.order, 0, first + i + 1)[first + i] if plan.order else first + i
+            deltas = layer.deltas * plan.rows + i * h
+            slopes = reals(plan, plan.delta, deltas, deltas + h)
+            ends = index_view(plan, plan.indptr, row, row + 2)
+            indices = index_view(plan, plan.indices, ends[0], ends[1])
+            values = reals(plan, plan.values, ends[0], ends[1])
+            for p in range(indices.size):
+                feature = np.int64(indices[p])
+                if top <= feature < bottom:
+                    start = layer.weights + feature * h
+                    target = reals(plan, plan.grad, start, start + h)
+                    add_multiple(target, factor * values[p], slopes)
+
+    return affine, accumulate
+
+
+KINDS = {
+    "dense": (dense_affine, dense_accumulate),
+    "csr32": _csr(int32s),
+    "csr64": _csr(int64s),
+}

@@ -20,13 +20,16 @@ To add one: its class here, one line in ``LOSSES``, its formula in ``tests/naive
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from fastgd._jit import dispatch_on_class, njit
 from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
+from fastgd.kernels.parts import NOTHING, Part, link_signature, loss_signature, make_part
+from fastgd.kernels.plan import array_at
 
 # float32 constants leave float32 arithmetic in float32, and are promoted by float64.
 ONE = np.float32(1.0)
@@ -51,6 +54,42 @@ def pointwise(loss, z, y):
 def link(loss, z, n_rows, k):
     """Replace raw outputs by the predictions that ``loss`` makes of them."""
     loss.link(z, n_rows, k)
+
+
+def loss_part(loss: Any, dtype: Any) -> Part:
+    """What training calls for a loss."""
+    signature = loss_signature(numba.from_dtype(np.dtype(dtype)))
+    return make_part(loss, _loss_part, "value_and_delta", signature)
+
+
+def link_part(loss: Any, dtype: Any) -> Part:
+    """What prediction calls for a loss."""
+    if getattr(loss, "link", None) is identity_link:
+        return NOTHING
+    return make_part(loss, _link_part, "link", link_signature(numba.from_dtype(np.dtype(dtype))))
+
+
+def _loss_part(rebuild: Any, cls: type) -> Any:
+    if getattr(cls, "class_numbers", False):
+
+        def run(fields, z, y, weight, n_rows, k, delta):
+            numbers = array_at(y, n_rows, np.int64(0))
+            return value_and_delta(rebuild(fields), z, numbers, weight, n_rows, k, delta)
+
+    else:
+
+        def run(fields, z, y, weight, n_rows, k, delta):
+            numbers = array_at(y, n_rows * k, z[0])
+            return value_and_delta(rebuild(fields), z, numbers, weight, n_rows, k, delta)
+
+    return run
+
+
+def _link_part(rebuild: Any, cls: type) -> Any:
+    def run(fields, z, n_rows, k):
+        link(rebuild(fields), z, n_rows, k)
+
+    return run
 
 
 def sum_pointwise(self, z, y, weight, n_rows, k, delta):

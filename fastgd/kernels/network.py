@@ -14,11 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd._jit import njit
-from fastgd.kernels.activations import activate, activate_backward
-from fastgd.kernels.dropout import NoDropout, drop, drop_backward
 from fastgd.kernels.gemm import gemm
-from fastgd.kernels.linalg import CSR, Dense, accumulate, affine
-from fastgd.kernels.losses import link, value_and_delta
+from fastgd.kernels.linalg import (
+    CSR,
+    Dense,
+    add_multiple,
+    call_accumulate,
+    call_affine,
+    copy_to,
+    sum_of_squares,
+)
+from fastgd.kernels.parts import (
+    call_activate,
+    call_activate_backward,
+    call_drop,
+    call_link,
+    call_loss,
+)
+from fastgd.kernels.plan import float64s, int32s, int64s, layer_records, reals
+from fastgd.kernels.team import barrier, next_piece, share
 
 
 class Data(NamedTuple):
@@ -30,177 +44,235 @@ class Data(NamedTuple):
 
 
 @njit
-def forward(layers, w, X, order, first, n_rows, rows, work, dropout, step):
-    """Raw outputs of the network for ``n_rows`` samples; returns where they lie in ``work.units``.
+def forward(plan, first, lo, hi, step):
+    """Raw outputs for the rows ``lo`` to ``hi`` of the batch that begins at row ``first``.
 
-    ``rows`` is the number of rows that the workspace was made for.  ``step`` decides the
-    dropout masks.
+    Returns where the outputs of the batch begin in ``plan.units``.  ``step`` decides the dropout
+    masks.
     """
-    units = work.units
+    size = plan.itemsize
     start = 0
-    for l in range(layers.size):
-        layer = layers[l]
+    for l in range(plan.n_layers):
+        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        h = layer.n_out
         below = start
-        start = layer.outputs * rows
-        n = n_rows * layer.n_out
+        start = layer.outputs * plan.rows
+        at = plan.units + (start + lo * h) * size
         if l == 0:
-            affine(X, order, first, n_rows, w, layer, work.x, units, start, work.engine)
+            call_affine(plan.affine, plan, first, lo, hi, at)
         else:
             gemm(
-                work.engine, n_rows, layer.n_out, layer.n_in, 1.0, units, below, layer.n_in, 1,
-                w, layer.weights, layer.n_out, 1, 1.0, w, layer.biases, 0,
-                units, start, layer.n_out,
+                plan, hi - lo, h, layer.n_in, 1.0, plan.units + (below + lo * layer.n_in) * size,
+                layer.n_in, 1, plan.w + layer.weights * size, h, 1,
+                1.0, plan.w + layer.biases * size, 0, at, h,
             )  # fmt: skip
+        outputs = reals(plan, plan.units, start + lo * h, start + hi * h)
         if layer.raw >= 0:
-            raw = layer.raw * rows
-            for p in range(n):
-                units[raw + p] = units[start + p]
-        activate(layer.activation, units[start : start + n])
-        drop(dropout, units[start : start + n], layer.dropout, step, l)
+            raw = layer.raw * plan.rows
+            copy_to(reals(plan, plan.units, raw + lo * h, raw + hi * h), outputs)
+        activate = int64s(plan, plan.activations, 2 * l, 2 * l + 1)[0]
+        if activate != 0:
+            call_activate(activate, outputs)
+        if plan.dropout != 0 and layer.dropout > 0.0:
+            undropped = layer.undropped * plan.rows
+            copy_to(reals(plan, plan.units, undropped + lo * h, undropped + hi * h), outputs)
+            call_drop(plan.dropout, plan.dropout_fields, outputs, lo * h, layer.dropout, step, l)
     return start
 
 
 @njit
-def backward(
-    layers, w, X, order, first, n_rows, rows, work, scale, kept, source, keep_biases, grad,
-    dropout, step,
-):  # fmt: skip
-    """Backpropagation from ``work.delta``, the derivatives by the raw outputs.
+def backpropagate(plan, lo, hi, step):
+    """From the derivatives by the raw outputs to those by the raw values of all layers.
 
-    ``grad = scale · gradient + kept · source`` for the weights, which adds the penalty, or what
-    earlier blocks of rows gave, without another pass over memory; biases grow if ``keep_biases``.
+    For the rows ``lo`` to ``hi`` of a batch; all lie in ``plan.delta``.
     """
-    units = work.units
-    delta = work.delta
-    delta_below = work.delta_below
-    for l in range(layers.size - 1, -1, -1):
-        layer = layers[l]
-        h = layer.n_out
-        sum_rows(delta, n_rows, h, scale, keep_biases, grad, layer.biases)
-        if l == 0:
-            accumulate(
-                X,
-                order,
-                first,
-                n_rows,
-                scale,
-                delta,
-                kept,
-                source,
-                work.x,
-                grad,
-                layer,
-                work.engine,
+    size = plan.itemsize
+    for l in range(plan.n_layers - 1, 0, -1):
+        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        below = layer_records(plan, plan.layers, l - 1, l)[0]
+        h, n_in = layer.n_out, layer.n_in
+        source = plan.delta + (layer.deltas * plan.rows + lo * h) * size
+        start, stop = below.deltas * plan.rows + lo * n_in, below.deltas * plan.rows + hi * n_in
+        target = plan.delta + start * size
+        gemm(
+            plan, hi - lo, n_in, h, 1.0, source, h, 1, plan.w + layer.weights * size, 1, h,
+            0.0, target, n_in, target, n_in,
+        )  # fmt: skip
+        delta = reals(plan, plan.delta, start, stop)
+        outputs = below.outputs * plan.rows
+        if plan.dropout != 0 and below.dropout > 0.0:
+            call_drop(
+                plan.dropout, plan.dropout_fields, delta, lo * n_in, below.dropout, step, l - 1
             )
-            break
-        below = layers[l - 1]
-        start = below.outputs * rows
-        n = n_rows * layer.n_in
-        gemm(
-            work.engine, layer.n_in, h, n_rows, scale, units, start, 1, layer.n_in,
-            delta, 0, h, 1, kept, source, layer.weights, h, grad, layer.weights, h,
-        )  # fmt: skip
-        gemm(
-            work.engine, n_rows, layer.n_in, h, 1.0, delta, 0, h, 1, w, layer.weights, 1, h,
-            0.0, delta_below, 0, layer.n_in, delta_below, 0, layer.n_in,
-        )  # fmt: skip
-        a = units[start : start + n]
-        drop_backward(dropout, a, delta_below[:n], below.dropout, step, l - 1)
-        raw = start if below.raw < 0 else below.raw * rows
-        activate_backward(below.activation, a, units[raw : raw + n], delta_below[:n])
-        delta, delta_below = delta_below, delta
+            outputs = below.undropped * plan.rows
+        activate_backward = int64s(plan, plan.activations, 2 * l - 1, 2 * l)[0]
+        if activate_backward != 0:
+            raw = outputs if below.raw < 0 else below.raw * plan.rows
+            call_activate_backward(
+                activate_backward,
+                reals(plan, plan.units, outputs + lo * n_in, outputs + hi * n_in),
+                reals(plan, plan.units, raw + lo * n_in, raw + hi * n_in),
+                delta,
+            )
 
 
 @njit
-def sum_rows(delta, n_rows, h, scale, keep, grad, biases):
-    """Gradient by the biases: column sums of ``delta``, added to what is there if ``keep``."""
-    factor = grad.dtype.type(scale)
-    # Slices, because a computed index might be negative for all that the compiler knows, and
-    # a loop that has to look for that is not vectorised.
-    sums = grad[biases : biases + h]
+def chunk_gradient(plan, chunk, first, n_rows, scale, kept, source, keep_biases):
+    """Gradient by one chunk of the parameters, over all rows of a batch, after the two passes.
+
+    ``grad = scale · gradient + kept · source`` for the weights, which adds the penalty, or what
+    earlier blocks of rows gave, without another pass over memory; ``source`` is the address of a
+    vector like ``grad``.  Biases grow if ``keep_biases``.
+    """
+    size = plan.itemsize
+    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
+    lo, hi = ends[0], ends[1]
+    for l in range(plan.n_layers):
+        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        h = layer.n_out
+        # Chunks consist of whole rows.
+        top = max(lo - layer.weights, 0) // h
+        bottom = min(hi - layer.weights, layer.n_in * h) // h
+        if top < bottom:
+            if l == 0:
+                call_accumulate(
+                    plan.accumulate, plan, first, n_rows, scale, kept, source, top, bottom
+                )
+            else:
+                below = layer_records(plan, plan.layers, l - 1, l)[0]
+                units = plan.units + (below.outputs * plan.rows + top) * size
+                at = (layer.weights + top * h) * size
+                gemm(
+                    plan, bottom - top, h, n_rows, scale, units, 1, layer.n_in,
+                    plan.delta + layer.deltas * plan.rows * size, h, 1, kept, source + at, h,
+                    plan.grad + at, h,
+                )  # fmt: skip
+        if lo <= layer.biases < hi:
+            sums = reals(plan, plan.grad, layer.biases, layer.biases + h)
+            deltas = layer.deltas * plan.rows
+            sum_rows(reals(plan, plan.delta, deltas, deltas + n_rows * h), scale, keep_biases, sums)
+
+
+@njit
+def sum_rows(rows, scale, keep, sums):
+    """Column sums of ``rows`` times ``scale``, added to what is there if ``keep``."""
+    factor = sums.dtype.type(scale)
+    h = sums.size
     if not keep:
         for j in range(h):
             sums[j] = 0
-    for i in range(n_rows):
-        row = delta[i * h : (i + 1) * h]
-        for j in range(h):
-            sums[j] += factor * row[j]
+    for start in range(0, rows.size, h):
+        add_multiple(sums, factor, rows[start : start + h])
 
 
 @njit
-def load_targets(data, order, first, n_rows, work):
-    """Copy targets and weights of a batch together; return the sum of the weights."""
-    k = data.y.shape[1]
-    for i in range(n_rows):
-        row = order[first + i] if order.size > 0 else first + i
-        for j in range(k):
-            work.y[i * k + j] = data.y[row, j]
-    if data.weight.size == 0:
+def total_weight_of(plan, first, n_rows):
+    """Sum of the weights of a batch."""
+    if plan.weight == 0:
         return np.float64(n_rows)
     total = 0.0
-    for i in range(n_rows):
-        row = order[first + i] if order.size > 0 else first + i
-        work.weight[i] = data.weight[row]
-        total += np.float64(work.weight[i])
-    return total
-
-
-@njit(reduction=True)
-def sum_of_squares(x):
-    """Σ x² in float64."""
-    total = 0.0
-    for i in range(x.size):
-        total += np.float64(x[i]) * np.float64(x[i])
+    order = int64s(plan, plan.order, 0, first + n_rows)
+    weight = reals(plan, plan.weight, 0, plan.n_samples)
+    for i in range(first, first + n_rows):
+        total += np.float64(weight[order[i] if plan.order != 0 else i])
     return total
 
 
 @njit
-def penalty(layers, w, alpha, total_weight):
-    """Value of the L2 penalty of the weights."""
-    if alpha == 0.0:
+def load_targets(plan, first, lo, hi):
+    """Copy targets and weights of the rows ``lo`` to ``hi`` of a batch together."""
+    k = plan.target_words
+    order = int64s(plan, plan.order, first, first + hi)
+    y = int32s(plan, plan.y, 0, plan.n_samples * k)
+    targets = int32s(plan, plan.targets, 0, plan.rows * k)
+    weight = reals(plan, plan.weight, 0, plan.n_samples)
+    weights = reals(plan, plan.weights, 0, plan.rows)
+    for i in range(lo, hi):
+        row = order[i] if plan.order != 0 else first + i
+        for j in range(k):
+            targets[i * k + j] = y[row * k + j]
+        if plan.weight != 0:
+            weights[i] = weight[row]
+
+
+@njit
+def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
+    """Forward and back for the rows ``lo`` to ``hi`` of a batch; sum of their weighted losses."""
+    if lo == hi:
         return 0.0
-    return 0.5 * alpha * sum_of_squares(w[: layers[0].biases]) / total_weight
+    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
+    k, deltas = last.n_out, last.deltas * plan.rows
+    load_targets(plan, first, lo, hi)
+    start = forward(plan, first, lo, hi, step)
+    value = call_loss(
+        plan.loss, plan.loss_fields, reals(plan, plan.units, start + lo * k, start + hi * k),
+        plan.targets + 4 * lo * plan.target_words, reals(plan, plan.weights, lo, hi), hi - lo, k,
+        reals(plan, plan.delta, deltas + lo * k, deltas + hi * k),
+    )  # fmt: skip
+    if with_deltas:
+        backpropagate(plan, lo, hi, step)
+    return value
+
+
+@njit
+def total_loss(plan):
+    """Sum over the members of a team."""
+    losses = float64s(plan, plan.losses, 0, 8 * plan.size)
+    total = 0.0
+    for rank in range(plan.size):
+        total += losses[8 * rank]
+    return total
 
 
 @njit(entry=True)
-def predict_blocks(layers, w, X, n_samples, rows, loss, work, out):
-    """Fill ``out`` (N, K) with the predictions for all samples, ``rows`` at a time."""
-    k = layers[layers.size - 1].n_out
-    order = np.empty(0, np.int64)
-    for first in range(0, n_samples, rows):
-        n_rows = min(rows, n_samples - first)
-        start = forward(layers, w, X, order, first, n_rows, rows, work, NoDropout(), 0)
-        z = work.units[start : start + n_rows * k]
-        link(loss, z, n_rows, k)
-        for i in range(n_rows):
-            for j in range(k):
-                out[first + i, j] = z[i * k + j]
+def predict_blocks(plans):
+    """Fill ``plan.out`` (N, K) with the predictions for all samples, block by block of rows."""
+    plan = plans[0]
+    k = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0].n_out
+    n_blocks = (plan.n_samples + plan.rows - 1) // plan.rows
+    block = next_piece(plan, -1, n_blocks, 0)
+    while block < n_blocks:
+        first = block * plan.rows
+        n_rows = min(plan.rows, plan.n_samples - first)
+        start = forward(plan, first, 0, n_rows, 0)
+        z = reals(plan, plan.units, start, start + n_rows * k)
+        if plan.link != 0:
+            call_link(plan.link, plan.link_fields, z, n_rows, k)
+        copy_to(reals(plan, plan.out, first * k, (first + n_rows) * k), z)
+        block = next_piece(plan, block, n_blocks, 0)
 
 
 @njit(entry=True)
-def objective(layers, w, data, n_samples, rows, alpha, loss, work, grad):
-    """Value of the objective as (data term, penalty); its gradient goes to ``grad``.
+def objective(plans, with_gradient):
+    """Value of the objective as (data term, penalty); its gradient goes to ``plan.grad``.
 
-    An empty ``grad`` asks for the value alone.  Memory is bounded by blocks of ``rows`` samples.
+    Memory is bounded by blocks of ``plan.rows`` samples.
     """
-    k = layers[layers.size - 1].n_out
-    order = np.empty(0, np.int64)
-    total_weight = np.float64(n_samples)
-    if data.weight.size > 0:
-        total_weight = 0.0
-        for i in range(n_samples):
-            total_weight += np.float64(data.weight[i])
+    plan = plans[0]
+    total_weight = total_weight_of(plan, 0, plan.n_samples)
     value = 0.0
-    for first in range(0, n_samples, rows):
-        n_rows = min(rows, n_samples - first)
-        load_targets(data, order, first, n_rows, work)
-        start = forward(layers, w, data.X, order, first, n_rows, rows, work, NoDropout(), 0)
-        z = work.units[start : start + n_rows * k]
-        value += value_and_delta(loss, z, work.y, work.weight, n_rows, k, work.delta)
-        if grad.size > 0:
-            kept, source = (alpha / total_weight, w) if first == 0 else (1.0, grad)
-            backward(
-                layers, w, data.X, order, first, n_rows, rows, work, 1.0 / total_weight,
-                kept, source, first > 0, grad, NoDropout(), 0,
-            )  # fmt: skip
-    return value / total_weight, penalty(layers, w, alpha, total_weight)
+    for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
+        first = block * plan.rows
+        n_rows = min(plan.rows, plan.n_samples - first)
+        lo, hi = share(plan, n_rows)
+        loss = losses_and_deltas(plan, first, lo, hi, 0, with_gradient)
+        float64s(plan, plan.losses, 8 * plan.rank, 8 * plan.rank + 1)[0] = loss
+        if not barrier(plan):
+            break
+        value += total_loss(plan)
+        if with_gradient:
+            kept, source = (plan.alpha / total_weight, plan.w) if first == 0 else (1.0, plan.grad)
+            chunk = next_piece(plan, -1, plan.n_chunks, block)
+            while chunk < plan.n_chunks:
+                chunk_gradient(
+                    plan, chunk, first, n_rows, 1.0 / total_weight, kept, source, first > 0
+                )
+                chunk = next_piece(plan, chunk, plan.n_chunks, block)
+        if not barrier(plan):
+            break
+    penalty = 0.0
+    if plan.alpha != 0.0:
+        n_weights = layer_records(plan, plan.layers, 0, 1)[0].biases
+        squares = sum_of_squares(reals(plan, plan.w, 0, n_weights))
+        penalty = 0.5 * plan.alpha * squares / total_weight
+    return value / total_weight, penalty

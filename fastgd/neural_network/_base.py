@@ -15,8 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastgd._record import checked
-from fastgd.kernels.epoch import Limits
-from fastgd.kernels.layout import layer_table, parameter_views
+from fastgd.kernels.limits import Limits
+from fastgd.kernels.layout import chunk_bounds, layer_table, parameter_views
 from fastgd.kernels.losses import is_loss
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
@@ -150,7 +150,13 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         layers = self._network(X.shape[1], n_outputs)
         weights = self._weigh_classes(y, sample_weight, incremental)
         problem = Problem(
-            layers, loss, float(self.alpha), as_data(X, targets, weights), X.shape[0], X.dtype
+            layers,
+            loss,
+            float(self.alpha),
+            as_data(X, targets, weights),
+            X.shape[0],
+            X.dtype,
+            self.n_jobs,
         )
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
         self.out_activation_, self._loss = loss.out_activation, loss
@@ -324,11 +330,12 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
                     stacklevel=4,
                 )
             batch_size = int(min(self.batch_size, n_samples))
+        chunks = chunk_bounds(problem.layers)
         optimizer: Any = getattr(self, "_optimizer", None) if incremental else None
         # A copy: if this fit fails, the next one goes on from where the last good one ended.
-        optimizer = None if optimizer is None else optimizer.successor(rule, w)
+        optimizer = None if optimizer is None else optimizer.successor(rule, w, chunks)
         if optimizer is None:
-            optimizer = Optimizer(rule, w)
+            optimizer = Optimizer(rule, w, chunks)
         elif is_rule(self.solver) and optimizer.rule != rule:
             optimizer.rule, optimizer.learning_rate = rule, rule.learning_rate
         self._optimizer = optimizer
@@ -362,7 +369,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
             )
         layers = layer_table(sizes, self._per_hidden_layer("activation", len(sizes) - 2))
         loss = self._loss if hasattr(self, "_loss") else self._chosen_loss()
-        return predict(layers, w, loss, X)
+        return predict(layers, w, loss, X, self.n_jobs)
 
     @abstractmethod
     def _chosen_loss(self) -> Any:

@@ -51,6 +51,11 @@ CONSTRAINTS: dict[str, Any] = {
     "schedule": [StrOptions(set(POLICIES) | set(SCHEDULES)), callable, None],
     "n_init": [Interval(Integral, 1, None, closed="left")],
     "init": [StrOptions(set(INITIALIZERS)), callable],
+    "n_jobs": [
+        Interval(Integral, None, -1, closed="right"),
+        Interval(Integral, 1, None, closed="left"),
+        None,
+    ],
 }
 
 PARAMETERS = """
@@ -128,7 +133,12 @@ EXTENSIONS = """
         the best validation score, or else with the smallest loss.
     init : {'glorot', 'he', 'lecun', 'orthogonal'} or callable, default='glorot'
         Initial weights; 'glorot' draws scikit-learn's numbers.  A callable is given
-        ``(fan_in, fan_out, random_state)`` and returns the weights of a layer."""
+        ``(fan_in, fan_out, random_state)`` and returns the weights of a layer.
+    n_jobs : int or None, default=None
+        Most threads that a fit or a prediction may use; -1: as many as there are processors.
+        None: as many as are worth it, and as threadpoolctl or ``OMP_NUM_THREADS`` allow.  The
+        parameters do not depend on it, but for ``solver='lbfgs'`` and ``'scipy-bfgs'``, by
+        rounding.  Fits that run at the same time share the processors."""
 
 ATTRIBUTES = """
     loss_ : float

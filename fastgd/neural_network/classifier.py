@@ -141,6 +141,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         schedule: Any = None,
         n_init: int = 1,
         init: Any = "glorot",
+        n_jobs: int | None = None,
     ) -> None:
         set_parameters(self, locals())
 

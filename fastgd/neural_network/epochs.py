@@ -10,14 +10,21 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastgd.kernels.dropout import Dropout, NoDropout
-from fastgd.kernels.epoch import Batches, Limits, NoLimits, run_batches
-from fastgd.kernels.layout import make_workspace
-from fastgd.kernels.linalg import Dense
+from fastgd._threads import reserved, threads_worth
+from fastgd.kernels.dropout import Dropout, dropout_part
+from fastgd.kernels.epoch import run_batches
+from fastgd.kernels.layout import multiplications, plans_of_team
+from fastgd.kernels.limits import Limits, limit_parts
+from fastgd.kernels.parts import NOTHING
+from fastgd.kernels.team import together
 from fastgd.neural_network.problem import Problem
 from fastgd.optimizers import Optimizer, schedules
 
 SLICE_SECONDS = 0.1
+
+# Multiplications a step from which a thread is worth it: the threads wait for each other twice
+# a step, which costs about as much time as 50,000 of them.
+LEAST_A_STEP = 500_000
 
 
 class EpochRunner:
@@ -63,15 +70,17 @@ class EpochRunner:
         self._shuffle, self._random_state = shuffle, random_state
         # Drawn only where it is needed: otherwise the draws would not be scikit-learn's.
         seed = random_state.randint(2**31 - 1) if dropout else 0
-        self._dropout = Dropout(seed) if dropout else NoDropout()
-        self._limits = limits if any(limits) else NoLimits()
+        dropout_masks = dropout_part(Dropout(seed), problem.dtype) if dropout else NOTHING
         self._schedule = schedule
-        gather = isinstance(problem.data.X, Dense) and self._order.size > 0
-        self._work = make_workspace(
-            problem.layers, batch_size, problem.dtype, problem.data.y, gather
-        )
         self._totals = np.zeros(4 + problem.layers.size)
+        plan = problem.plan(batch_size, gather=self._order.size > 0).set(
+            order=self._order, n_samples=self.n_samples, totals=self._totals,
+            dropout=dropout_masks, **limit_parts(limits, problem.dtype),
+        )  # fmt: skip
+        work = multiplications(problem.layers, batch_size)
+        self._plans = plans_of_team(plan, threads_worth(work, problem.n_jobs, LEAST_A_STEP))
         self._slice = 1  # batches that fit into SLICE_SECONDS, as far as is known
+        self._slice_is_known = False
 
     def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
@@ -87,20 +96,23 @@ class EpochRunner:
             possible = (last - first) * SLICE_SECONDS / max(seconds, 1e-9)
             # The first slice holds the compilation, so a slow one says little.
             self._slice = int(min(max(possible, 1), 64 * self._slice))
+            self._slice_is_known = True
             first = last
 
     def _run_slice(self, w: NDArray[Any], grad: NDArray[Any], first: int, last: int) -> None:
-        optimizer, problem = self.optimizer, self.problem
+        optimizer = self.optimizer
         rates = np.full(last - first, optimizer.learning_rate)
         if self._schedule is not None:
             steps = np.arange(optimizer.n_updates, optimizer.n_updates + last - first)
             rates *= schedules.factors(self._schedule, steps)
-        optimizer.n_updates = run_batches(
-            problem.layers, w, grad, problem.data,
-            Batches(self._order, self.n_samples, self.batch_size, first, last),
-            problem.loss, optimizer.rule, optimizer.memory, rates, optimizer.n_updates,
-            problem.alpha, self._dropout, self._limits, self._work, self._totals,
-        )  # fmt: skip
+        entries = optimizer.memory.entries()
+        for plan in self._plans:
+            plan.set(w=w, grad=grad, rates=rates, rule=optimizer.part, **entries)
+        # One thread for the first batch: two would both wait for the same compilation.
+        with reserved(len(self._plans) if self._slice_is_known else 1) as n_threads:
+            optimizer.n_updates = together(
+                run_batches, self._plans, n_threads, first, last, optimizer.n_updates
+            )
 
     @property
     def mean_loss(self) -> float:

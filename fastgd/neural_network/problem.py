@@ -9,10 +9,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from fastgd.kernels.layout import layer_table, make_workspace, n_parameters, parameter_views
-from fastgd.kernels.linalg import CSR, Dense
+from fastgd._threads import reserved, threads_worth
+from fastgd.kernels.layout import layer_table, n_parameters, network_plan, parameter_views
+from fastgd.kernels.linalg import CSR, Dense, input_entries
+from fastgd.kernels.losses import link_part
 from fastgd.kernels.network import Data, predict_blocks
-from fastgd.solvers.objective import Objective, block_rows
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import together
+from fastgd.solvers.objective import LEAST_A_PASS, Objective, block_rows, data_plan
 
 
 class Problem(NamedTuple):
@@ -24,14 +28,23 @@ class Problem(NamedTuple):
     data: Data
     n_samples: int
     dtype: np.dtype[Any]
+    n_jobs: int | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of features, of units of each hidden layer, and of outputs."""
         return (int(self.layers["n_in"][0]), *(int(n_out) for n_out in self.layers["n_out"]))
 
+    def plan(self, rows: int, gather: bool) -> Plan:
+        """A plan with the samples, and with buffers for batches of ``rows``."""
+        return data_plan(
+            self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype, rows, gather
+        )
+
     def objective(self) -> Objective:
-        return Objective(self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype)
+        return Objective(
+            self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype, self.n_jobs
+        )
 
     def reported(self, data_term: float, penalty: float) -> float:
         """The loss as scikit-learn reports it: squared errors averaged over the outputs."""
@@ -40,40 +53,44 @@ class Problem(NamedTuple):
         return data_term + penalty
 
 
-def read_only(a: NDArray[Any]) -> NDArray[Any]:
-    """A read-only view: Numba compiles for it once, and joblib's memory maps are the same."""
-    view = a.view()
-    view.flags.writeable = False
-    return view
-
-
 def as_matrix(X: Any) -> Dense | CSR:
     """Wrap a validated input, C-contiguous or CSR, without a copy."""
     if scipy.sparse.issparse(X):
-        # Native byte order: Numba does not tell the others from it.
+        # Native byte order, and one type of index, which is what the kernels take.
+        index = np.result_type(X.indices, X.indptr).newbyteorder("=")
         data, indices, indptr = (
-            read_only(np.ascontiguousarray(a, a.dtype.newbyteorder("=")))
-            for a in (X.data, X.indices, X.indptr)
-        )
+            np.ascontiguousarray(a, dtype)
+            for a, dtype in (
+                (X.data, X.data.dtype.newbyteorder("=")), (X.indices, index), (X.indptr, index),
+            )
+        )  # fmt: skip
         return CSR(data, indices, indptr, X.shape[1])
-    # A reshape of a memory map stays one, which Numba does not take.
     X = np.require(np.asarray(X), requirements=["C", "A"])
-    return Dense(read_only(X.reshape(-1)), X.shape[1])
+    return Dense(X, X.shape[1])
 
 
 def as_data(X: Any, y: NDArray[Any], sample_weight: NDArray[Any] | None) -> Data:
     """Samples as the kernels take them."""
     weight = np.empty(0, X.dtype) if sample_weight is None else sample_weight.astype(X.dtype)
-    return Data(as_matrix(X), read_only(np.ascontiguousarray(y)), read_only(weight))
+    return Data(as_matrix(X), np.ascontiguousarray(y), weight)
 
 
-def predict(layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any) -> NDArray[Any]:
+def predict(
+    layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any, n_jobs: int | None = None
+) -> NDArray[Any]:
     """Outputs (N, K) of the network, the link of the loss applied."""
     n_samples = X.shape[0]
-    rows = min(block_rows(layers, n_samples, w.dtype), n_samples)
+    n_threads = threads_worth(n_samples * w.size, n_jobs, LEAST_A_PASS)
+    rows = min(block_rows(layers, n_samples, w.dtype), -(-n_samples // n_threads))
     out = np.empty((n_samples, int(layers["n_out"][-1])), w.dtype)
-    work = make_workspace(layers, rows, w.dtype, out, gather=False)
-    predict_blocks(layers, w, as_matrix(X), n_samples, rows, loss, work, out)
+    common = input_entries(as_matrix(X), w.dtype)
+    common.update(w=w, n_samples=n_samples, link=link_part(loss, w.dtype), out=out)
+    # Each thread predicts other rows, so each has all buffers of its own.
+    plans = [
+        network_plan(layers, w.dtype, rows, 1, np.int64, 0).set(**common) for _ in range(n_threads)
+    ]
+    with reserved(n_threads) as size:
+        together(predict_blocks, plans, size)
     return out
 
 

@@ -95,6 +95,7 @@ default='squared_error'
         schedule: Any = None,
         n_init: int = 1,
         init: Any = "glorot",
+        n_jobs: int | None = None,
     ) -> None:
         set_parameters(self, locals())
 

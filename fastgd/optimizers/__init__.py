@@ -10,18 +10,29 @@ in ``scalars``; both begin as zeros and are the rule's own.  ``t`` counts the st
 ``learning_rate`` is the field of that name times the factor of the schedule.  A class that a
 user writes in a script is served, and compiled, exactly as the ones here.
 
+A rule whose class attribute ``elementwise`` is true looks at each parameter by itself; it is
+called for one part of the parameters after the other, by several threads.  Any other gets all of
+them at once.
+
 PyTorch's formulas and defaults are canonical; each docstring says which variant it has.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
+from numba.core import config
 from numpy.typing import NDArray
 
 from fastgd._record import checked
-from fastgd.kernels.epoch import Memory, apply_step
+from fastgd._threads import allowed_threads, reserved
+from fastgd.kernels.epoch import Memory, apply_step, rule_part, step_in_python
+from fastgd.kernels.layout import CHUNK_PARAMETERS
+from fastgd.kernels.parts import Part
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import together
 from fastgd.optimizers import schedules
 from fastgd.optimizers.adadelta import Adadelta
 from fastgd.optimizers.adagrad import Adagrad
@@ -35,6 +46,9 @@ from fastgd.optimizers.radam import RAdam
 from fastgd.optimizers.rmsprop import RMSprop
 from fastgd.optimizers.rprop import Rprop
 from fastgd.optimizers.sgd import SGD
+
+# Parameters from which an update of a single vector is worth starting a thread.
+WORTH_THREADS = 1_500_000
 
 OPTIMIZERS: dict[str, type] = {
     "sgd": SGD,
@@ -100,7 +114,7 @@ class Optimizer:
     array([0.5, 2.5])
     """
 
-    def __init__(self, rule: Any, w: NDArray[Any]) -> None:
+    def __init__(self, rule: Any, w: NDArray[Any], chunks: NDArray[np.int64] | None = None) -> None:
         if not is_rule(rule):
             raise TypeError(
                 "rule must be a NamedTuple with a field learning_rate and a method step,"
@@ -110,20 +124,45 @@ class Optimizer:
         self.learning_rate: float = self.rule.learning_rate
         self.n_updates = 0
         self._expects = w.size, w.dtype
+        if not getattr(self.rule, "elementwise", False):
+            chunks = np.array([0, w.size])
+        elif chunks is None:
+            chunks = np.append(np.arange(0, max(w.size, 1), CHUNK_PARAMETERS), w.size)
+        k = len(getattr(self.rule, "state", ()))
+        n_scalars = len(getattr(self.rule, "scalars", ()))
         self.memory = Memory(
-            np.zeros((len(getattr(self.rule, "state", ())), w.size), w.dtype),
-            np.zeros(len(getattr(self.rule, "scalars", ()))),
+            np.zeros(k * w.size, w.dtype), np.zeros((chunks.size - 1, n_scalars)), chunks, k
         )
 
-    def successor(self, rule: Any, w: NDArray[Any]) -> Optimizer | None:
+    @property
+    def part(self) -> Part:
+        """What kernels call; not to be kept, since it holds an address in this process."""
+        return rule_part(self.rule, self._expects[1])
+
+    @property
+    def state(self) -> NDArray[Any]:
+        """A copy of the rule's state, one row for each name in its ``state``."""
+        memory = self.memory
+        n, k = self._expects[0], memory.n_arrays
+        pieces = [
+            memory.arrays[k * lo : k * hi].reshape(k, hi - lo)
+            for lo, hi in itertools.pairwise(memory.chunks)
+        ]
+        return np.concatenate(pieces, axis=1) if pieces else np.empty((k, n))
+
+    def successor(
+        self, rule: Any, w: NDArray[Any], chunks: NDArray[np.int64] | None = None
+    ) -> Optimizer | None:
         """A copy that goes on with ``rule``'s parameters; None if its memory is of another kind."""
-        fresh = Optimizer(rule, w)
+        fresh = Optimizer(rule, w, chunks)
         mine, its = self.memory, fresh.memory
-        if type(rule) is not type(self.rule) or mine.arrays.shape != its.arrays.shape:
+        if type(rule) is not type(self.rule) or mine.n_arrays != its.n_arrays:
+            return None
+        if not np.array_equal(mine.chunks, its.chunks):
             return None
         fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
         fresh.n_updates = self.n_updates
-        fresh.memory = Memory(mine.arrays.astype(w.dtype), mine.scalars.copy())
+        fresh.memory = its._replace(arrays=mine.arrays.astype(w.dtype), scalars=mine.scalars.copy())
         return fresh
 
     def update(self, w: NDArray[Any], g: NDArray[Any]) -> None:
@@ -142,11 +181,18 @@ class Optimizer:
                     f" got shape {a.shape}, dtype {a.dtype}, strides {a.strides}."
                 )
         self.n_updates += 1
-        apply_step(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)
+        if config.DISABLE_JIT:
+            step_in_python(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)
+            return
+        wanted = 1 if n < WORTH_THREADS else allowed_threads()
+        plan = Plan(dtype).set(w=w, grad=g, rule=self.part, **self.memory.entries())
+        plans = [plan, *(plan.copy() for _ in range(1, wanted))]
+        with reserved(wanted) as n_threads:
+            together(apply_step, plans, n_threads, self.n_updates, self.learning_rate)
 
     def solution(self, w: NDArray[Any]) -> NDArray[Any]:
         """What the rule recommends after its last step: an average, or ``w`` itself."""
         name = getattr(self.rule, "solution", None)
         if name is None or self.n_updates == 0:
             return w
-        return self.memory.arrays[self.rule.state.index(name)]
+        return self.state[self.rule.state.index(name)]

@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record(state=("square_average", "square_delta_average"))
+@record(elementwise=True, state=("square_average", "square_delta_average"))
 class Adadelta(NamedTuple):
     """Steps in the units of the parameters, from running averages of g² and of Δ².
 

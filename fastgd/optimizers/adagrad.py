@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record(state=("sum_of_squares",))
+@record(elementwise=True, state=("sum_of_squares",))
 class Adagrad(NamedTuple):
     """Learning rates that shrink with the sum of squared gradients.
 

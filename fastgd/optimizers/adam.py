@@ -11,7 +11,7 @@ from fastgd._jit import njit
 from fastgd._record import record
 
 
-@record()
+@record(elementwise=True)
 class Adam(NamedTuple):
     """Gradient average over the root of the squared-gradient average, both bias-corrected.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastgd._record import record
 
 
-@record(state=("average", "largest"))
+@record(elementwise=True, state=("average", "largest"))
 class Adamax(NamedTuple):
     """Adam with the infinity norm.
 

@@ -8,7 +8,7 @@ from fastgd._record import record
 from fastgd.optimizers.adam import adam_state, adam_step
 
 
-@record()
+@record(elementwise=True)
 class AdamW(NamedTuple):
     """Adam with decoupled weight decay: w ← w · (1 − learning_rate · weight_decay), then Adam.
 

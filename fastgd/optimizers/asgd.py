@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastgd._record import record
 
 
-@record(state=("average",), solution="average")
+@record(elementwise=True, state=("average",), solution="average")
 class ASGD(NamedTuple):
     """Gradient descent with a decreasing rate, and the average of its iterates.
 

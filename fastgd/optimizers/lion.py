@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record(state=("average",))
+@record(elementwise=True, state=("average",))
 class Lion(NamedTuple):
     """The sign of an interpolated momentum, with decoupled weight decay (arXiv 2302.06675).
 

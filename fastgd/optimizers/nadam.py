@@ -10,7 +10,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record(state=("average", "square_average"), scalars=("momentum_product",))
+@record(elementwise=True, state=("average", "square_average"), scalars=("momentum_product",))
 class NAdam(NamedTuple):
     """Adam with Nesterov's momentum and a warm-up of beta_1.
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record(state=("average", "square_average"))
+@record(elementwise=True, state=("average", "square_average"))
 class RAdam(NamedTuple):
     """Adam that waits for its second moment: momentum alone while the variance is unknown.
 

@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record()
+@record(elementwise=True)
 class RMSprop(NamedTuple):
     """Gradient over a running root mean square of it.
 

@@ -9,7 +9,7 @@ import numpy as np
 from fastgd._record import record
 
 
-@record(state=("gradient_before", "step_size"))
+@record(elementwise=True, state=("gradient_before", "step_size"))
 class Rprop(NamedTuple):
     """A step size for each parameter, from the sign of the gradient alone; for full batches.
 

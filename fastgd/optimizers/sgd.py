@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastgd._record import record
 
 
-@record()
+@record(elementwise=True)
 class SGD(NamedTuple):
     """Gradient descent, with momentum if ``momentum`` is not 0.
 

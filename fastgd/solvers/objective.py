@@ -7,17 +7,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.kernels.layout import make_workspace, n_parameters
+from fastgd._threads import reserved, threads_worth
+from fastgd.kernels.layout import (
+    multiplications,
+    n_parameters,
+    network_plan,
+    plans_of_team,
+)
+from fastgd.kernels.linalg import Dense, input_entries
+from fastgd.kernels.losses import loss_part
 from fastgd.kernels.network import Data, objective
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import together
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**22
+
+# Multiplications of a pass over the data from which another thread is worth its start.
+LEAST_A_PASS = 20_000_000
 
 
 def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
     """Number of samples to send through a network at once."""
     units = int(layers["n_out"].sum() + 2 * layers["n_out"].max())
     return int(np.clip(BLOCK_BYTES // (units * np.dtype(dtype).itemsize), 64, max(n_samples, 1)))
+
+
+def data_plan(
+    layers: NDArray[Any], data: Data, n_samples: int, loss: Any, alpha: float, dtype: Any,
+    rows: int, gather: bool,
+) -> Plan:  # fmt: skip
+    """A plan for a network and its samples, with buffers for batches of ``rows``.
+
+    ``gather`` says whether the samples will be taken in another order.
+    """
+    n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
+    plan = network_plan(layers, dtype, rows, data.y.shape[1], data.y.dtype, n_gathered)
+    return plan.set(
+        y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
+        loss=loss_part(loss, dtype), **input_entries(data.X, dtype),
+    )  # fmt: skip
 
 
 class Objective:
@@ -39,6 +68,8 @@ class Objective:
         Strength of the L2 penalty.
     dtype : dtype
         Precision of the data.
+    n_jobs : int or None, default=None
+        Largest number of threads; None: as many as are worth it.
 
     Attributes
     ----------
@@ -54,13 +85,18 @@ class Objective:
         loss: Any,
         alpha: float,
         dtype: Any,
+        n_jobs: int | None = None,
     ) -> None:
         self.layers, self.data, self.n_samples = layers, data, n_samples
         self.loss, self.alpha, self.dtype = loss, float(alpha), np.dtype(dtype)
         self.n_parameters = n_parameters(layers)
         self.n_passes = 0
-        self._rows = block_rows(layers, n_samples, dtype)
-        self._work = make_workspace(layers, self._rows, dtype, data.y, gather=False)
+        plan = data_plan(
+            layers, data, n_samples, loss, self.alpha, dtype,
+            block_rows(layers, n_samples, dtype), gather=False,
+        )  # fmt: skip
+        work = multiplications(layers, n_samples)
+        self._plans = plans_of_team(plan, threads_worth(work, n_jobs, LEAST_A_PASS))
         self._grad = np.empty(self.n_parameters, dtype)
         self._nothing = np.empty(0, dtype)
         self._seen: tuple[NDArray[Any], tuple[float, float]] | None = None
@@ -69,11 +105,10 @@ class Objective:
         """Data term and penalty at ``w``; the gradient goes to ``grad`` unless that is empty."""
         w = np.ascontiguousarray(w, self.dtype)
         self.n_passes += 1
-        with np.errstate(all="ignore"):
-            return objective(
-                self.layers, w, self.data, self.n_samples, self._rows,
-                self.alpha, self.loss, self._work, grad,
-            )  # fmt: skip
+        for plan in self._plans:
+            plan.set(w=w, grad=grad)
+        with reserved(len(self._plans)) as n_threads, np.errstate(all="ignore"):
+            return together(objective, self._plans, n_threads, grad.size > 0)
 
     def fun(self, w: NDArray[Any]) -> float:
         """Value at ``w``, an array of shape (n,)."""

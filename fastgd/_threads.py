@@ -1,0 +1,80 @@
+"""How many threads a piece of work gets.
+
+As many as are worth it, at most as many as the user allows (``n_jobs``, threadpoolctl,
+``OMP_NUM_THREADS``, a container's share of the processors), and together with whatever else
+fastgd does in this process not more than there are: ten fits in ten threads do not start twenty.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import joblib
+
+_lock = threading.Lock()
+_busy = 0
+
+_n_processors = functools.cache(joblib.cpu_count)
+
+
+def allowed_threads(n_jobs: int | None = None) -> int:
+    """The number of threads that may run at once.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        None: as many as there are processors for this process, and as the numerical libraries
+        around may use, which is what ``threadpoolctl.threadpool_limits`` and ``OMP_NUM_THREADS``
+        set.  Negative as in joblib: -1 is all processors, -2 all but one.
+    """
+    n_processors = _n_processors()
+    if n_jobs is not None:
+        wanted = n_jobs if n_jobs > 0 else n_processors + 1 + n_jobs
+        return int(min(max(wanted, 1), n_processors))
+    limits = [library["num_threads"] for library in _libraries().info()]
+    return int(min([n_processors, *limits]))
+
+
+def threads_worth(multiplications: int, n_jobs: int | None, least: int) -> int:
+    """How many threads to use for a piece of work of so many multiplications.
+
+    ``least`` is what each thread must have to do.
+    """
+    wanted = multiplications // least
+    return 1 if wanted < 2 else int(min(wanted, allowed_threads(n_jobs)))
+
+
+@functools.cache
+def _libraries() -> Any:
+    import threadpoolctl  # takes milliseconds, and small fits never ask
+
+    return threadpoolctl.ThreadpoolController()
+
+
+@contextmanager
+def reserved(n_threads: int) -> Iterator[int]:
+    """Up to ``n_threads``, the caller's own one among them, as far as processors are idle."""
+    global _busy
+    with _lock:
+        n_threads = min(n_threads, max(1, _n_processors() - _busy)) if n_threads > 1 else 1
+        _busy += n_threads
+    try:
+        yield n_threads
+    finally:
+        with _lock:
+            _busy -= n_threads
+
+
+def _forget() -> None:
+    """A forked child has none of its parent's threads."""
+    global _lock, _busy
+    _lock, _busy = threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,185 @@
+"""The plan: one record that tells a kernel where everything lies.
+
+A kernel needs some thirty arrays.  Handed over one by one they would fill the argument lists of
+all functions, and take longer to compile than the code that uses them.  So they are handed over
+as a C program would do it: a record of addresses and sizes.  ``Plan`` keeps the arrays alive, and
+kernels look at parts of them through ``reals(plan, plan.units, start, stop)`` and its kin.
+
+Shape letters: N samples, B rows of a batch, D features, K outputs, L layers, n parameters,
+C chunks of the parameters, T threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.core.extending import intrinsic
+from numba.np.arrayobj import make_array
+from numpy.typing import NDArray
+
+LAYER = np.dtype(
+    [
+        ("n_in", np.int64),
+        ("n_out", np.int64),
+        ("weights", np.int64),  # offset in w of the (n_in, n_out) matrix
+        ("biases", np.int64),  # offset in w of the (n_out,) vector
+        ("outputs", np.int64),  # offset in the units of a batch, to be multiplied by B
+        ("raw", np.int64),  # the same for the values before the activation; -1: not kept
+        ("undropped", np.int64),  # the same for the outputs before dropout; -1: not kept
+        ("deltas", np.int64),  # the same, in delta, for the derivatives by the raw values
+        ("activation", np.int64),  # its place in the table of activations
+        ("dropout", np.float64),  # share of the outputs that training sets to zero
+    ]
+)
+
+# Arrays, each with what it holds.  Those marked * are real numbers of the plan's precision.
+ARRAYS = (
+    "layers",  # the layer table (L,)
+    "activations",  # (L, 2): addresses of the compiled pair of each layer
+    "chunks",  # (C + 1,): where the chunks of the parameters begin and end
+    "w",  # * parameters (n,)
+    "grad",  # * their gradient (n,)
+    "values",  # * of the input: all of a dense one (N, D), those that are not 0 of a sparse one
+    "indices",  # of a sparse input, int32 or int64
+    "indptr",
+    "order",  # row numbers in the order of the epoch (N,); nowhere: as they lie
+    "y",  # (N, K) real numbers or (N, 1) class numbers
+    "weight",  # * of the samples (N,); nowhere: all weigh the same
+    "x",  # * gathered rows of the input (B, D)
+    "units",  # * outputs of all layers, and what else activations ask for
+    "delta",  # * derivatives by the raw values of all layers
+    "targets",  # of the batch, like y
+    "weights",  # * of the batch (B,)
+    "squares",  # (C, L + 1): sums over a chunk, of its gradient by layer, of its weights
+    "losses",  # of each thread's share of the batch, 8 apart
+    "state",  # * of the update rule; a chunk's part is (number of its names, length of the chunk)
+    "scalars",  # (number of state chunks, number of its names)
+    "state_chunks",  # where those chunks begin and end
+    "rates",  # learning rate of each step of a call
+    "totals",  # (4 + L,), see ``run_batches``
+    "out",  # * predictions (N, K)
+    "panel",  # * room for columns of a matrix; one per thread
+    "packed",  # * room for rows of a matrix; one per thread
+    "counters",  # of the team
+)
+# What is called: the address of the code, and in ``…_fields`` that of its parameters.
+PARTS = ("loss", "link", "rule", "dropout", "clip", "constrain", "affine", "accumulate")
+NUMBERS = (
+    "itemsize",  # bytes of a real number
+    "n_layers",
+    "n_chunks",
+    "n_samples",
+    "n_features",
+    "rows",  # B: for so many the buffers were made
+    "target_words",  # length of a row of y in units of 4 bytes
+    "n_state",  # number of state arrays
+    "n_scalars",
+    "n_state_chunks",
+    "product",  # address of the compiled matrix product
+    "tiles",
+    "by_blas",
+    "rank",  # of the thread that this plan is for
+    "size",  # of its team
+)
+
+
+def plan_dtype(dtype: Any) -> np.dtype[Any]:
+    """Type of the record of a plan in a precision."""
+    names = (*ARRAYS, *PARTS, *(f"{part}_fields" for part in PARTS), *NUMBERS)
+    kinds = [(name, np.int64) for name in names]
+    # ``real`` is there for its type alone, from which views take theirs.
+    return np.dtype([*kinds, ("alpha", np.float64), ("real", dtype)], align=True)
+
+
+class Plan:
+    """Everything that a kernel needs to know, and the arrays behind it.
+
+    ``plan.set(units=array, n_layers=3)`` notes the address of an array, or a number; an empty
+    array lies nowhere, at address 0.  ``plan.record`` is what kernels get.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.record = np.zeros(1, plan_dtype(self.dtype))
+        self._kept: dict[str, Any] = {}
+        self.set(itemsize=self.dtype.itemsize, size=1)
+
+    def set(self, **values: Any) -> Plan:
+        """Note some entries; returns the plan."""
+        record = self.record[0]
+        for name, value in values.items():
+            if name in PARTS:
+                record[name], record[f"{name}_fields"] = value.address, address(value.fields)
+            else:
+                record[name] = address(value) if isinstance(value, np.ndarray) else value
+            self._kept[name] = value
+        return self
+
+    def copy(self) -> Plan:
+        """Another plan with the same entries."""
+        other = Plan(self.dtype)
+        other.record[:] = self.record
+        other._kept = dict(self._kept)
+        return other
+
+    def __getitem__(self, name: str) -> Any:
+        return self._kept[name]
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where the numbers of a contiguous array lie; 0 if there are none."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"The array must be C-contiguous, but has strides {array.strides}.")
+    return array.__array_interface__["data"][0] if array.size else 0
+
+
+def _make_view(context: Any, builder: Any, kind: Any, place: Any, length: Any) -> Any:
+    """Emit an array that owns nothing: ``length`` elements from an address on."""
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    size = context.get_constant(types.intp, size)
+    array = make_array(kind)(context, builder)
+    context.populate_array(
+        array, data=builder.inttoptr(place, array.data.type), shape=[length], strides=[size],
+        itemsize=size, meminfo=None,
+    )  # fmt: skip
+    return array._getvalue()
+
+
+@intrinsic
+def array_at(typingctx, address, length, like):
+    """``length`` numbers of the type of ``like``, from an address on."""
+    kind = types.Array(like, 1, "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _make_view(context, builder, kind, args[0], args[1])
+
+    return kind(types.intp, types.intp, like), codegen
+
+
+def _viewer(element_type: Any) -> Any:
+    """Build ``view(plan, address, start, stop)``; ``element_type(plan)`` is what lies there."""
+
+    @intrinsic
+    def view(typingctx, plan, address, start, stop):
+        kind = types.Array(element_type(plan), 1, "C")
+        i = types.intp
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            _, address, start, stop = args
+            size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+            place = builder.add(address, builder.mul(start, context.get_constant(i, size)))
+            return _make_view(context, builder, kind, place, builder.sub(stop, start))
+
+        return kind(plan, i, i, i), codegen
+
+    return view
+
+
+reals = _viewer(lambda plan: plan.typeof("real"))
+float64s = _viewer(lambda plan: types.float64)
+int64s = _viewer(lambda plan: types.int64)
+int32s = _viewer(lambda plan: types.int32)
+layer_records = _viewer(lambda plan: numba.from_dtype(LAYER))
