@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -145,7 +146,7 @@ def gelu_backward(a, raw, delta):
         delta[i] *= normal_cdf(z) + z * density * exp(-half * z * z)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "identity": (identity, identity_backward),
     "logistic": (logistic_forward, logistic_backward),
     "tanh": (tanh_forward, tanh_backward),

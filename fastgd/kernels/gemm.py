@@ -49,6 +49,7 @@ PACKED_ROWS = 20 * TILE_ROWS  # of A at a time
 PANELS = 4  # of B, that are packed together
 FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
 OFTEN = 48
+SMALL = 2**17  # multiplications below which neither cutting nor packing is thought about
 
 
 @intrinsic
@@ -276,29 +277,39 @@ def _copy_row(typingctx, source, target, n, like):
 
 
 @intrinsic
-def _transpose(typingctx, source, row, target, like):
-    """Write the transpose of a square of one register a side; rows of the target are two long."""
+def _transpose(typingctx, source, row, n_rows, n_columns, target, like):
+    """Write the transpose of at most a register's length of rows and columns.
+
+    Rows of the target are two registers long, and are written up to the first one's end.
+    """
     lanes = VECTOR_BYTES * 8 // like.bitwidth
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, row, n_rows, n_columns, target, _ = args
         element, i64 = context.get_value_type(like), ir.IntType(64)
-        vector = _Vectors(builder, element, lanes, 1, ir.Constant(i64, lanes))
-        source, target = (builder.inttoptr(args[x], element.as_pointer()) for x in (0, 2))
-        rows = [
-            vector.load(builder.gep(source, [builder.mul(ir.Constant(i64, i), args[1])]), 0)
-            for i in range(lanes)
-        ]
+        numbers = [ir.Constant(i64, i) for i in range(lanes)]
+        nothing = ir.Constant(i64, 0)
+        source, target = (builder.inttoptr(x, element.as_pointer()) for x in (source, target))
+        rows = []
+        for i in numbers:
+            width = builder.select(builder.icmp_signed("<", i, n_rows), n_columns, nothing)
+            vector = _Vectors(builder, element, lanes, 1, width)
+            rows.append(vector.load(builder.gep(source, [builder.mul(i, row)]), 0))
         # Squares of ``half`` a side change places across the diagonal, for half = 1, 2, 4, …
         half = 1
         while half < lanes:
             for i in (i for i in range(lanes) if not i & half):
                 rows[i], rows[i + half] = _exchange(builder, rows[i], rows[i + half], half, lanes)
             half *= 2
-        for i, values in enumerate(rows):
-            vector.store(values, builder.gep(target, [ir.Constant(i64, 2 * lanes * i)]), 0)
+        whole = ir.Constant(i64, lanes)
+        for i, values in zip(numbers, rows, strict=True):
+            width = builder.select(builder.icmp_signed("<", i, n_columns), whole, nothing)
+            place = builder.gep(target, [builder.mul(i, ir.Constant(i64, 2 * lanes))])
+            _Vectors(builder, element, lanes, 1, width).store(values, place, 0)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp, like), codegen
+    i = types.intp
+    return types.void(i, i, i, i, i, like), codegen
 
 
 def _exchange(builder: Any, upper: Any, lower: Any, half: int, lanes: int) -> tuple[Any, Any]:
@@ -314,14 +325,12 @@ def _exchange(builder: Any, upper: Any, lower: Any, half: int, lanes: int) -> tu
 @njit
 def _pack_transposed(b, b_col, k, width, lanes, size, like, panel):
     """Columns of a transposed B, which lie far apart, as rows of ``panel``."""
-    whole = k - k % lanes
-    squares = width - width % lanes
-    for q in range(0, squares, lanes):
-        for p in range(0, whole, lanes):
-            _transpose(b + (q * b_col + p) * size, b_col, panel + (p * 2 * lanes + q) * size, like)
-    for q in range(width):
-        for p in range(whole if q < squares else 0, k):
-            _set(panel + (p * 2 * lanes + q) * size, _get(b + (q * b_col + p) * size, like))
+    for q in range(0, width, lanes):
+        for p in range(0, k, lanes):
+            _transpose(
+                b + (q * b_col + p) * size, b_col, min(lanes, width - q), min(lanes, k - p),
+                panel + (p * 2 * lanes + q) * size, like,
+            )  # fmt: skip
 
 
 def _tiles(m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
@@ -339,21 +348,25 @@ def _tiles_signature(real: Any) -> Any:
 
 @intrinsic
 def _call_tiles(
-    typingctx, tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row
+    typingctx, tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row,
+    real,
 ):  # fmt: skip
-    """Call ``_tiles`` by its address: it would be optimised again within each caller."""
-    signature = _tiles_signature(alpha)
+    """Call ``_tiles`` by its address: it would be optimised again within each caller.
+
+    ``real`` is a number of the precision of the matrices.
+    """
+    signature = _tiles_signature(real)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        native_call(context, builder, args[0], signature, args[1:])
-        return context.get_dummy_value()
+        return native_call(context, builder, args[0], signature, args[1:-1])
 
-    return types.void(types.intp, *signature.args), codegen
+    return types.void(types.intp, *signature.args, real), codegen
 
 
 @njit
 def _slab(
-    tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row, panel, packed
+    tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
+    panel, packed,
 ):  # fmt: skip
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
     two = 2 * VECTOR_BYTES // size
@@ -383,13 +396,17 @@ def _slab(
             columns, row = panel + part * two * k * size, two
         at_c, at_d = c + j * size, d + j * size
         if not far_a:
-            _call_tiles(tiles, m, width, k, size, alpha, a, a_row, a_col, columns, row,
-                   beta, at_d, d_row, at_c, c_row)  # fmt: skip
+            _call_tiles(
+                tiles, m, width, k, size, alpha, a, a_row, a_col, columns, row,
+                beta, at_d, d_row, at_c, c_row, alpha,
+            )  # fmt: skip
         else:
             for i in range(0, m, TILE_ROWS):
-                _call_tiles(tiles, min(TILE_ROWS, m - i), width, k, size, alpha, packed + i * k * size, 1,
-                       TILE_ROWS, columns, row, beta, at_d + i * d_row * size, d_row,
-                       at_c + i * c_row * size, c_row)  # fmt: skip
+                _call_tiles(
+                    tiles, min(TILE_ROWS, m - i), width, k, size, alpha, packed + i * k * size, 1,
+                    TILE_ROWS, columns, row, beta, at_d + i * d_row * size, d_row,
+                    at_c + i * c_row * size, c_row, alpha,
+                )  # fmt: skip
 
 
 def _product(
@@ -412,8 +429,9 @@ def _product(
         depth = min(DEPTH, k - p)
         for i in range(0, m, rows):
             _slab(
-                tiles, min(rows, m - i), n, depth, size, alpha, a + (i * a_row + p * a_col) * size, a_row,
-                a_col, b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
+                tiles, min(rows, m - i), n, depth, size, alpha,
+                a + (i * a_row + p * a_col) * size, a_row, a_col,
+                b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
                 c + i * c_row * size, c_row, panel, packed,
             )  # fmt: skip
         beta, d, d_row = beta * 0 + 1, c, c_row
@@ -483,6 +501,15 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     c_row, d_row : int
         The same for rows of C and D; a d_row of 0 adds one row to all.
     """
+    if b_col == 1 and m * n * k < SMALL and plan.by_blas == 0:
+        width = 2 * VECTOR_BYTES // plan.itemsize
+        for j in range(0, n, width):
+            at = j * plan.itemsize
+            _call_tiles(
+                plan.tiles, m, min(width, n - j), k, plan.itemsize, alpha, a, a_row, a_col,
+                b + at, b_row, beta, d + at, d_row, c + at, c_row, plan.real,
+            )  # fmt: skip
+        return
     _call_product(
         plan.product, m, n, k, plan.itemsize, alpha, a, a_row, a_col, b, b_row, b_col, beta,
         d, d_row, c, c_row, plan.panel, plan.packed, plan.tiles, plan.by_blas != 0, plan.real,

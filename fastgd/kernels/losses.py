@@ -29,7 +29,7 @@ from fastgd._jit import dispatch_on_class, njit
 from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
 from fastgd.kernels.parts import NOTHING, Part, link_signature, loss_signature, make_part
-from fastgd.kernels.plan import array_at
+from fastgd.kernels.plan import array_at, stack_array
 
 # float32 constants leave float32 arithmetic in float32, and are promoted by float64.
 ONE = np.float32(1.0)
@@ -152,6 +152,66 @@ def exp_shifted(z, n_rows, k, out):
         out[p] = exp(out[p])
 
 
+@njit
+def wide_softmax_loss(z, y, weight, n_rows, k, delta):
+    """Cross-entropy of rows so long that each is vectorised by itself."""
+    exp_shifted(z, n_rows, k, delta)
+    total = 0.0
+    for i in range(n_rows):
+        top, rest = top_and_rest(z, delta, i * k, (i + 1) * k)
+        own = i * k + y[i]
+        total += np.float64(weight[i] * (log1p(rest) + (z[top] - z[own])))
+        scale = weight[i] / (ONE + rest)
+        for p in range(i * k, (i + 1) * k):
+            delta[p] *= scale
+        delta[own] -= weight[i]
+    return total
+
+
+# Rows that are too short to be vectorised stand side by side, STRIP at a time.
+STRIP = 16
+NARROW = 32
+STRIP_ROOM = STRIP * NARROW
+
+
+@njit
+def strip_softmax_loss(z, y, weight, n, k, delta):
+    """Cross-entropy of at most STRIP rows of at most NARROW outputs."""
+    zero, one = z.dtype.type(0.0), z.dtype.type(1.0)
+    turned = stack_array(STRIP_ROOM, zero)  # output j of row i at j STRIP + i
+    top, rest, seen = stack_array(STRIP, zero), stack_array(STRIP, zero), stack_array(STRIP, zero)
+    for i in range(n):
+        for j in range(k):
+            turned[j * STRIP + i] = z[i * k + j]
+    for i in range(n):
+        top[i] = turned[i]
+        rest[i] = zero
+        seen[i] = zero
+    for j in range(1, k):
+        column = turned[j * STRIP : j * STRIP + n]
+        for i in range(n):
+            top[i] = column[i] if column[i] > top[i] else top[i]
+    for j in range(k):
+        column = turned[j * STRIP : j * STRIP + n]
+        for i in range(n):
+            # The largest is 1, and is left out of the sum once: see ``top_and_rest``.
+            is_top = column[i] == top[i] and seen[i] == zero
+            seen[i] = one if is_top else seen[i]
+            column[i] = exp(column[i] - top[i])
+            rest[i] += zero if is_top else column[i]
+    total = 0.0
+    for i in range(n):
+        seen[i] = weight[i] / (one + rest[i])
+        rest[i] = log1p(rest[i])
+    for i in range(n):
+        own = i * k + y[i]
+        total += np.float64(weight[i] * (rest[i] + (top[i] - z[own])))
+        for j in range(k):
+            delta[i * k + j] = turned[j * STRIP + i] * seen[i]
+        delta[own] -= weight[i]
+    return total
+
+
 @njit(reduction=True)
 def top_and_rest(z, shifted, start, stop):
     """Where the largest of a row lies, and the sum of the other exponentials.
@@ -244,16 +304,15 @@ class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""
 
     def value_and_delta(self, z, y, weight, n_rows, k, delta):
-        exp_shifted(z, n_rows, k, delta)
+        if k > NARROW:
+            return wide_softmax_loss(z, y, weight, n_rows, k, delta)
         total = 0.0
-        for i in range(n_rows):
-            top, rest = top_and_rest(z, delta, i * k, (i + 1) * k)
-            own = i * k + y[i]
-            total += np.float64(weight[i] * (log1p(rest) + (z[top] - z[own])))
-            scale = weight[i] / (ONE + rest)
-            for p in range(i * k, (i + 1) * k):
-                delta[p] *= scale
-            delta[own] -= weight[i]
+        for first in range(0, n_rows, STRIP):
+            last = min(first + STRIP, n_rows)
+            total += strip_softmax_loss(
+                z[first * k : last * k], y[first:last], weight[first:last], last - first, k,
+                delta[first * k : last * k],
+            )  # fmt: skip
         return total
 
 

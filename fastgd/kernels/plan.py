@@ -15,7 +15,8 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core import types
+from llvmlite import ir
+from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
@@ -157,6 +158,24 @@ def array_at(typingctx, address, length, like):
         return _make_view(context, builder, kind, args[0], args[1])
 
     return kind(types.intp, types.intp, like), codegen
+
+
+@intrinsic(prefer_literal=True)
+def stack_array(typingctx, length, like):
+    """A small array for the time of a call; ``length`` is a constant."""
+    if not isinstance(length, types.IntegerLiteral):
+        return None
+    kind = types.Array(types.unliteral(like), 1, "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_data_type(kind.dtype)
+        room = cgutils.alloca_once(builder, element, size=length.literal_value)
+        place = builder.ptrtoint(room, ir.IntType(64))
+        return _make_view(
+            context, builder, kind, place, ir.Constant(ir.IntType(64), length.literal_value)
+        )
+
+    return kind(length, like), codegen
 
 
 def _viewer(element_type: Any) -> Any:

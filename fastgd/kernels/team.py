@@ -1,9 +1,9 @@
 """Several threads that run one kernel together on shared arrays.
 
 Every member runs the same kernel with its own rank; ``barrier`` lets nobody on before all have
-come, ``next_piece`` deals out numbered pieces of work.  The members are ordinary Python threads which
-leave the GIL inside the kernel, made for one call and gone after it: nothing lives on that a fork
-could break, that a second user could collide with, or that would spin while nobody trains.
+come, ``next_piece`` deals out numbered pieces of work.  The members are ordinary Python threads
+which leave the GIL inside the kernel, made for one call and gone after it: nothing lives on that a
+fork could break, that a second user could collide with, or that would spin while nobody trains.
 (Numba's own layers do one of these each: a forked child of ``omp`` dies, two users of
 ``workqueue`` abort the process, and its launch costs 66 µs.)
 """
@@ -167,4 +167,4 @@ def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments:
             helper.join()
     if failures:
         raise failures[0]
-    return result  # type: ignore[no-any-return]
+    return result

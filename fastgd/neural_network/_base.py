@@ -15,8 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastgd._record import checked
-from fastgd.kernels.limits import Limits
 from fastgd.kernels.layout import chunk_bounds, layer_table, parameter_views
+from fastgd.kernels.limits import Limits
 from fastgd.kernels.losses import is_loss
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner

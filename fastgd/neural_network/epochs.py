@@ -17,10 +17,9 @@ from fastgd.kernels.layout import multiplications, plans_of_team
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.team import together
+from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.problem import Problem
 from fastgd.optimizers import Optimizer, schedules
-
-SLICE_SECONDS = 0.1
 
 # Multiplications a step from which a thread is worth it: the threads wait for each other twice
 # a step, which costs about as much time as 50,000 of them.
@@ -79,8 +78,7 @@ class EpochRunner:
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
         self._plans = plans_of_team(plan, threads_worth(work, problem.n_jobs, LEAST_A_STEP))
-        self._slice = 1  # batches that fit into SLICE_SECONDS, as far as is known
-        self._slice_is_known = False
+        self._pace = Pace(len(self._plans))
 
     def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
@@ -89,14 +87,8 @@ class EpochRunner:
         self._totals[:] = 0.0
         first = 0
         while first < self.n_batches:
-            last = min(first + self._slice, self.n_batches)
-            started = time.perf_counter()
+            last = min(first + self._pace.n_batches, self.n_batches)
             self._run_slice(w, grad, first, last)
-            seconds = time.perf_counter() - started
-            possible = (last - first) * SLICE_SECONDS / max(seconds, 1e-9)
-            # The first slice holds the compilation, so a slow one says little.
-            self._slice = int(min(max(possible, 1), 64 * self._slice))
-            self._slice_is_known = True
             first = last
 
     def _run_slice(self, w: NDArray[Any], grad: NDArray[Any], first: int, last: int) -> None:
@@ -108,11 +100,12 @@ class EpochRunner:
         entries = optimizer.memory.entries()
         for plan in self._plans:
             plan.set(w=w, grad=grad, rates=rates, rule=optimizer.part, **entries)
-        # One thread for the first batch: two would both wait for the same compilation.
-        with reserved(len(self._plans) if self._slice_is_known else 1) as n_threads:
+        with reserved(self._pace.n_threads) as n_threads:
+            started = time.perf_counter()
             optimizer.n_updates = together(
                 run_batches, self._plans, n_threads, first, last, optimizer.n_updates
             )
+            self._pace.learn(n_threads, last - first, time.perf_counter() - started)
 
     @property
     def mean_loss(self) -> float:
