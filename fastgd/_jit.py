@@ -171,8 +171,10 @@ def _warn_once_that_nothing_is_cached() -> None:
     )
 
 
-def _flags(entry: bool = False, reduction: bool = False) -> dict[str, Any]:
+def _flags(entry: bool = False, reduction: bool = False, allocates: bool = False) -> dict[str, Any]:
     return {
+        # Our kernels look at arrays that Python owns; they neither allocate nor count references.
+        "_nrt": allocates,
         "fastmath": set(REDUCTION if reduction else ELEMENTWISE),
         "error_model": "numpy",
         "nogil": entry,
@@ -235,7 +237,7 @@ def native_address(function: Callable[..., Any], signature: Any, name: str, ours
     ours : bool
         Whether all that the function calls is part of the package.
     """
-    flags = _flags()
+    flags = _flags(allocates=not ours)
     dispatcher = numba.njit(**flags)(function)
     if ours:
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])), name)
@@ -268,11 +270,15 @@ def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:
     served exactly as one of ours.  The stub's own body does the same in plain Python.
     """
 
-    def choose(instance: Any, *others: Any) -> Callable[..., Any] | None:
-        if isinstance(instance, BaseNamedTuple):
-            return getattr(instance.instance_class, stub.__name__)
-        return None
+    def chooser(ours: bool) -> Callable[..., Any]:
+        def choose(instance: Any, *others: Any) -> Callable[..., Any] | None:
+            if isinstance(instance, BaseNamedTuple) and is_ours(instance.instance_class) == ours:
+                return getattr(instance.instance_class, stub.__name__)
+            return None
 
-    # Not strict: a method may name its parameters as it likes.
-    overload(stub, strict=False, jit_options=_flags())(choose)
+        return choose
+
+    for ours in (True, False):
+        # Not strict: a method may name its parameters as it likes.
+        overload(stub, strict=False, jit_options=_flags(allocates=not ours))(chooser(ours))
     return stub

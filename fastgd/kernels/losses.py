@@ -172,42 +172,51 @@ def wide_softmax_loss(z, y, weight, n_rows, k, delta):
 STRIP = 16
 NARROW = 32
 STRIP_ROOM = STRIP * NARROW
+FEW = 4  # rows that are not worth it
 
 
 @njit
 def strip_softmax_loss(z, y, weight, n, k, delta):
-    """Cross-entropy of at most STRIP rows of at most NARROW outputs."""
+    """Cross-entropy of ``n`` rows, at most STRIP, of at most NARROW outputs.
+
+    All STRIP places are computed, whatever stands in the rest of them: the compiler knows the
+    length of the loops, and makes one instruction of each.
+    """
     zero, one = z.dtype.type(0.0), z.dtype.type(1.0)
     turned = stack_array(STRIP_ROOM, zero)  # output j of row i at j STRIP + i
     top, rest, seen = stack_array(STRIP, zero), stack_array(STRIP, zero), stack_array(STRIP, zero)
-    for i in range(n):
-        for j in range(k):
-            turned[j * STRIP + i] = z[i * k + j]
-    for i in range(n):
+    for j in range(k):
+        column = turned[j * STRIP : (j + 1) * STRIP]
+        for i in range(n):
+            column[i] = z[i * k + j]
+        for i in range(n, STRIP):
+            column[i] = zero
+    for i in range(STRIP):
         top[i] = turned[i]
         rest[i] = zero
         seen[i] = zero
     for j in range(1, k):
-        column = turned[j * STRIP : j * STRIP + n]
-        for i in range(n):
+        column = turned[j * STRIP : (j + 1) * STRIP]
+        for i in range(STRIP):
             top[i] = column[i] if column[i] > top[i] else top[i]
     for j in range(k):
-        column = turned[j * STRIP : j * STRIP + n]
-        for i in range(n):
+        column = turned[j * STRIP : (j + 1) * STRIP]
+        for i in range(STRIP):
             # The largest is 1, and is left out of the sum once: see ``top_and_rest``.
             is_top = column[i] == top[i] and seen[i] == zero
             seen[i] = one if is_top else seen[i]
             column[i] = exp(column[i] - top[i])
             rest[i] += zero if is_top else column[i]
-    total = 0.0
-    for i in range(n):
-        seen[i] = weight[i] / (one + rest[i])
+    for i in range(STRIP):
+        seen[i] = one / (one + rest[i])
         rest[i] = log1p(rest[i])
+    total = 0.0
     for i in range(n):
         own = i * k + y[i]
         total += np.float64(weight[i] * (rest[i] + (top[i] - z[own])))
+        scale = weight[i] * seen[i]
         for j in range(k):
-            delta[i * k + j] = turned[j * STRIP + i] * seen[i]
+            delta[i * k + j] = turned[j * STRIP + i] * scale
         delta[own] -= weight[i]
     return total
 
@@ -304,7 +313,7 @@ class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""
 
     def value_and_delta(self, z, y, weight, n_rows, k, delta):
-        if k > NARROW:
+        if k > NARROW or n_rows < FEW:
             return wide_softmax_loss(z, y, weight, n_rows, k, delta)
         total = 0.0
         for first in range(0, n_rows, STRIP):

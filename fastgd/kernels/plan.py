@@ -127,7 +127,8 @@ class Plan:
         return other
 
     def __getitem__(self, name: str) -> Any:
-        return self._kept[name]
+        """What was set, or None."""
+        return self._kept.get(name)
 
 
 def address(array: NDArray[Any]) -> int:

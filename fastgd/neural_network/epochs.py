@@ -85,6 +85,10 @@ class EpochRunner:
         if self._shuffle:
             self._random_state.shuffle(self._order)
         self._totals[:] = 0.0
+        if self._plans[0]["w"] is not w:
+            entries = {"rule": self.optimizer.part, **self.optimizer.memory.entries()}
+            for plan in self._plans:
+                plan.set(w=w, grad=grad, **entries)
         first = 0
         while first < self.n_batches:
             last = min(first + self._pace.n_batches, self.n_batches)
@@ -97,9 +101,8 @@ class EpochRunner:
         if self._schedule is not None:
             steps = np.arange(optimizer.n_updates, optimizer.n_updates + last - first)
             rates *= schedules.factors(self._schedule, steps)
-        entries = optimizer.memory.entries()
         for plan in self._plans:
-            plan.set(w=w, grad=grad, rates=rates, rule=optimizer.part, **entries)
+            plan.set(rates=rates)
         with reserved(self._pace.n_threads) as n_threads:
             started = time.perf_counter()
             optimizer.n_updates = together(
