@@ -29,6 +29,8 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.extending import overload
 
 # Numba offers this type under a name that its stubs do not know.
@@ -171,10 +173,57 @@ def _warn_once_that_nothing_is_cached() -> None:
     )
 
 
+class _InlinedLibrary(JITCodeLibrary):
+    """Code that becomes part of other code, and is optimised there: not here as well.
+
+    Numba optimises a function, and emits machine code for it, by itself and again within each
+    function that calls it, and within each that calls that.
+    """
+
+    class codegen:  # noqa: N801
+        """No machine code, so no place in it for what a call from Python would need."""
+
+        @staticmethod
+        def set_env(name: str, environment: Any) -> None:
+            pass
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _WholeLibrary(JITCodeLibrary):
+    """Code that stands for itself, optimised once: Numba's first pass is for reference counts."""
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+def _compiler(library_class: type) -> type:
+    class LibraryCompiler(Compiler):  # type: ignore[misc]
+        def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
+            library = library_class(targetctx.codegen(), "fastgd")
+            library.enable_object_caching()
+            super().__init__(typingctx, targetctx, library, *others)
+
+    return LibraryCompiler
+
+
+_INLINED, _WHOLE = _compiler(_InlinedLibrary), _compiler(_WholeLibrary)
+
+
 def _flags(entry: bool = False, reduction: bool = False, allocates: bool = False) -> dict[str, Any]:
     return {
         # Our kernels look at arrays that Python owns; they neither allocate nor count references.
         "_nrt": allocates,
+        "pipeline_class": _WHOLE if entry else _INLINED,
         "fastmath": set(REDUCTION if reduction else ELEMENTWISE),
         "error_model": "numpy",
         "nogil": entry,
@@ -237,7 +286,7 @@ def native_address(function: Callable[..., Any], signature: Any, name: str, ours
     ours : bool
         Whether all that the function calls is part of the package.
     """
-    flags = _flags(allocates=not ours)
+    flags = _flags(allocates=not ours) | {"pipeline_class": _WHOLE if ours else Compiler}
     dispatcher = numba.njit(**flags)(function)
     if ours:
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])), name)

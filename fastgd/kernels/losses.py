@@ -187,10 +187,11 @@ def strip_softmax_loss(z, y, weight, n, k, delta):
     top, rest, seen = stack_array(STRIP, zero), stack_array(STRIP, zero), stack_array(STRIP, zero)
     for j in range(k):
         column = turned[j * STRIP : (j + 1) * STRIP]
+        if n < STRIP:
+            for i in range(STRIP):
+                column[i] = zero
         for i in range(n):
             column[i] = z[i * k + j]
-        for i in range(n, STRIP):
-            column[i] = zero
     for i in range(STRIP):
         top[i] = turned[i]
         rest[i] = zero
@@ -202,22 +203,29 @@ def strip_softmax_loss(z, y, weight, n, k, delta):
     for j in range(k):
         column = turned[j * STRIP : (j + 1) * STRIP]
         for i in range(STRIP):
-            # The largest is 1, and is left out of the sum once: see ``top_and_rest``.
-            is_top = column[i] == top[i] and seen[i] == zero
+            column[i] -= top[i]
+    # In one loop of unknown length: sixteen copies of the code of exp would help nobody.
+    for p in range(k * STRIP):
+        turned[p] = exp(turned[p])
+    for j in range(k):
+        column = turned[j * STRIP : (j + 1) * STRIP]
+        for i in range(STRIP):
+            # One 1, that of the largest output, is left out of the sum: see ``top_and_rest``.
+            is_top = column[i] == one and seen[i] == zero
             seen[i] = one if is_top else seen[i]
-            column[i] = exp(column[i] - top[i])
             rest[i] += zero if is_top else column[i]
-    for i in range(STRIP):
-        seen[i] = one / (one + rest[i])
-        rest[i] = log1p(rest[i])
     total = 0.0
     for i in range(n):
         own = i * k + y[i]
-        total += np.float64(weight[i] * (rest[i] + (top[i] - z[own])))
-        scale = weight[i] * seen[i]
+        top[i] -= z[own]
+        scale = weight[i] / (one + rest[i])
         for j in range(k):
             delta[i * k + j] = turned[j * STRIP + i] * scale
         delta[own] -= weight[i]
+    for i in range(n):
+        rest[i] = weight[i] * (log1p(rest[i]) + top[i])
+    for i in range(n):
+        total += np.float64(rest[i])
     return total
 
 

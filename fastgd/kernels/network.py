@@ -224,9 +224,21 @@ def total_loss(plan):
     return total
 
 
+@njit
+def number_largest(z, k, codes):
+    """Place of the largest number of each row of ``k``; of the first NaN, if there is one."""
+    for i in range(codes.size):
+        row = z[i * k : (i + 1) * k]
+        place, largest = 0, row[0]
+        for j in range(1, k):
+            if row[j] > largest or (row[j] != row[j] and largest == largest):
+                place, largest = j, row[j]
+        codes[i] = place
+
+
 @njit(entry=True)
 def predict_blocks(plans):
-    """Fill ``plan.out`` (N, K) with the predictions for all samples, block by block of rows."""
+    """Predict all samples, block by block of rows, into ``plan.out`` or ``plan.codes``."""
     plan = plans[0]
     k = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0].n_out
     n_blocks = (plan.n_samples + plan.rows - 1) // plan.rows
@@ -238,7 +250,10 @@ def predict_blocks(plans):
         z = reals(plan, plan.units, start, start + n_rows * k)
         if plan.link != 0:
             call_link(plan.link, plan.link_fields, z, n_rows, k)
-        copy_to(reals(plan, plan.out, first * k, (first + n_rows) * k), z)
+        if plan.out != 0:
+            copy_to(reals(plan, plan.out, first * k, (first + n_rows) * k), z)
+        if plan.codes != 0:
+            number_largest(z, k, int64s(plan, plan.codes, first, first + n_rows))
         block = next_piece(plan, block, n_blocks, 0)
 
 

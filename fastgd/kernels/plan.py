@@ -61,7 +61,8 @@ ARRAYS = (
     "state_chunks",  # where those chunks begin and end
     "rates",  # learning rate of each step of a call
     "totals",  # (4 + L,), see ``run_batches``
-    "out",  # * predictions (N, K)
+    "out",  # * predictions (N, K); nowhere: not asked for
+    "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
     "panel",  # * room for columns of a matrix; one per thread
     "packed",  # * room for rows of a matrix; one per thread
     "counters",  # of the team

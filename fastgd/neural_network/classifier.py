@@ -265,6 +265,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             The predicted labels.
         """
+        if hasattr(self, "_label_binarizer") and self._one_output_a_class:
+            return self.classes_[self._predict_with("codes", X)]
         return self._labels(self._outputs(X))
 
     def _labels(self, outputs: NDArray[Any]) -> NDArray[Any]:
@@ -273,6 +275,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         threshold = getattr(self._loss, "threshold", 0.5)
         if outputs.shape[1] == 1:
             outputs = outputs.ravel()
+            if self.classes_.size == 2:
+                return self.classes_[(outputs > threshold).view(np.int8)]
         return self._label_binarizer.inverse_transform(outputs, threshold)
 
     def _score_outputs(self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any) -> float:

@@ -1,4 +1,4 @@
-"""From validated arrays to what the kernels take, and predictions back."""
+"""From validated arrays to what the kernels take, and back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from fastgd._threads import reserved, threads_worth
-from fastgd.kernels.layout import layer_table, n_parameters, network_plan, parameter_views
-from fastgd.kernels.linalg import CSR, Dense, input_entries
-from fastgd.kernels.losses import link_part
-from fastgd.kernels.network import Data, predict_blocks
+from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
+from fastgd.kernels.linalg import CSR, Dense
+from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.team import together
-from fastgd.solvers.objective import LEAST_A_PASS, Objective, block_rows, data_plan
+from fastgd.solvers.objective import Objective, data_plan
 
 
 class Problem(NamedTuple):
@@ -73,25 +70,6 @@ def as_data(X: Any, y: NDArray[Any], sample_weight: NDArray[Any] | None) -> Data
     """Samples as the kernels take them."""
     weight = np.empty(0, X.dtype) if sample_weight is None else sample_weight.astype(X.dtype)
     return Data(as_matrix(X), np.ascontiguousarray(y), weight)
-
-
-def predict(
-    layers: NDArray[Any], w: NDArray[Any], loss: Any, X: Any, n_jobs: int | None = None
-) -> NDArray[Any]:
-    """Outputs (N, K) of the network, the link of the loss applied."""
-    n_samples = X.shape[0]
-    n_threads = threads_worth(n_samples * w.size, n_jobs, LEAST_A_PASS)
-    rows = min(block_rows(layers, n_samples, w.dtype), -(-n_samples // n_threads))
-    out = np.empty((n_samples, int(layers["n_out"][-1])), w.dtype)
-    common = input_entries(as_matrix(X), w.dtype)
-    common.update(w=w, n_samples=n_samples, link=link_part(loss, w.dtype), out=out)
-    # Each thread predicts other rows, so each has all buffers of its own.
-    plans = [
-        network_plan(layers, w.dtype, rows, 1, np.int64, 0).set(**common) for _ in range(n_threads)
-    ]
-    with reserved(n_threads) as size:
-        together(predict_blocks, plans, size)
-    return out
 
 
 def sizes_of(coefs: list[NDArray[Any]]) -> tuple[int, ...]:

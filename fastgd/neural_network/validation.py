@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.neural_network.problem import Problem, predict
+from fastgd.neural_network.prediction import Predictor
+from fastgd.neural_network.problem import Problem
 
 
 class HeldOut:
@@ -41,7 +42,8 @@ class HeldOut:
 
     def score(self, w: NDArray[Any]) -> float:
         """Accuracy or R² of the parameters; NaN where an output is not finite."""
-        outputs = predict(self._problem.layers, w, self._problem.loss, self._X)
+        problem = self._problem
+        outputs = Predictor(problem.layers, w, problem.loss, problem.n_jobs).outputs(self._X)
         if not np.isfinite(outputs).all():
             return np.nan
         # Just before a divergence the squares of finite outputs overflow.

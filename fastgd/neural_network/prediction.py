@@ -1,0 +1,101 @@
+"""Outputs of a trained network; a second call for a few rows costs microseconds."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgd._threads import reserved, threads_worth
+from fastgd.kernels.layout import network_plan
+from fastgd.kernels.linalg import Dense, input_entries
+from fastgd.kernels.losses import link_part
+from fastgd.kernels.network import predict_blocks
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import together
+from fastgd.neural_network.problem import as_matrix
+from fastgd.solvers.objective import LEAST_A_PASS, block_rows
+
+# So many rows get buffers that are kept for the next call.
+FEW_ROWS = 1024
+
+NOWHERE = np.empty(0)
+
+
+class Predictor:
+    """A network that is ready to predict; for one thread of the user's at a time.
+
+    Parameters
+    ----------
+    layers : record array of shape (L,)
+    w : ndarray of shape (n,)
+    loss : NamedTuple
+        Its link turns raw outputs into predictions.
+    n_jobs : int or None
+        Most threads of one call.
+    """
+
+    def __init__(self, layers: NDArray[Any], w: NDArray[Any], loss: Any, n_jobs: int | None):
+        self._layers, self._w, self._loss, self._n_jobs = layers, w, loss, n_jobs
+        self.dtype = w.dtype
+        self._link = link_part(loss, w.dtype)
+        self._kept: Plan | None = None
+
+    def outputs(self, X: Any) -> NDArray[Any]:
+        """Outputs (N, K) for validated samples."""
+        out = np.empty((X.shape[0], int(self._layers["n_out"][-1])), self._w.dtype)
+        self._run(X, out=out)
+        return out
+
+    def codes(self, X: Any) -> NDArray[np.int64]:
+        """Number of the largest output (N,) for validated samples."""
+        codes = np.empty(X.shape[0], np.int64)
+        self._run(X, codes=codes)
+        return codes
+
+    def _run(self, X: Any, **results: NDArray[Any]) -> None:
+        n_samples = X.shape[0]
+        matrix = as_matrix(X)
+        if n_samples <= FEW_ROWS and isinstance(matrix, Dense):
+            plan = self._kept = self._kept or self._new_plan(FEW_ROWS, matrix)
+            plan.set(values=matrix.values, n_samples=n_samples, **results)
+            together(predict_blocks, [plan], 1)
+            # The user's arrays are not kept.
+            plan.set(values=NOWHERE, out=NOWHERE, codes=NOWHERE)
+            return
+        n_threads = threads_worth(n_samples * self._w.size, self._n_jobs, LEAST_A_PASS)
+        rows = block_rows(self._layers, n_samples, self._w.dtype)
+        rows = min(rows, -(-n_samples // n_threads))
+        # Each thread predicts other rows, so each has all buffers of its own.
+        plans = [self._new_plan(rows, matrix) for _ in range(n_threads)]
+        for plan in plans:
+            plan.set(n_samples=n_samples, **results)
+        with reserved(n_threads) as size:
+            together(predict_blocks, plans, size)
+
+    def _new_plan(self, rows: int, matrix: Any) -> Plan:
+        plan = network_plan(self._layers, self._w.dtype, rows, 1, np.int64, 0)
+        return plan.set(w=self._w, link=self._link, **input_entries(matrix, self._w.dtype))
+
+
+class Network(NamedTuple):
+    """What a predictor was made of: as long as these are the same objects, it is good."""
+
+    arrays: tuple[NDArray[Any], ...]
+    activation: Any
+    loss: Any
+    n_jobs: int | None
+
+    def is_same(self, other: Network) -> bool:
+        return (
+            len(self.arrays) == len(other.arrays)
+            and all(map(_is, self.arrays, other.arrays))
+            and self.activation is other.activation
+            and self.loss is other.loss
+            and self.n_jobs == other.n_jobs
+        )
+
+
+def _is(a: Any, b: Any) -> bool:
+    return a is b
