@@ -207,7 +207,7 @@ class _WholeLibrary(JITCodeLibrary):
 
 
 def _compiler(library_class: type) -> type:
-    class LibraryCompiler(Compiler):  # type: ignore[misc]
+    class LibraryCompiler(Compiler):
         def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
             library = library_class(targetctx.codegen(), "fastgd")
             library.enable_object_caching()
@@ -298,6 +298,13 @@ def native_address(function: Callable[..., Any], signature: Any, name: str, ours
 
 # An address must not outlive its code.
 _ALIVE: list[Any] = []
+
+
+def cache_folders() -> list[str]:
+    """Where the functions compiled so far are kept; none where no folder can be written."""
+    caches = (getattr(dispatcher, "_cache", None) for dispatcher in _ALIVE)
+    paths = {cache.cache_path for cache in caches if isinstance(cache, KernelCache)}
+    return sorted(path for path in paths if path is not None)
 
 
 def _refuse_calls_from_python(dispatcher: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,8 @@ from fastgd.comparison import (
     run_solver,
 )
 from fastgd.comparison.solvers import default_solvers
+from fastgd.warmup import folder
+from fastgd.warmup import steps as all_steps
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -94,6 +97,30 @@ def compare(
     if json_file is not None:
         json_file.write_text(json.dumps(_record(runs, layers, max_iter), indent=1), "utf-8")
         console.print(f"runs written to {json_file}")
+
+
+@app.command()
+def warmup() -> None:
+    """Compile everything now, so that no later fit has to wait: for images and CI.
+
+    The compiled code is kept beside the package, or where NUMBA_CACHE_DIR says; running this
+    again finds it there.
+    """
+    console = Console(stderr=True)
+    started = time.perf_counter()
+    steps = list(all_steps())
+    columns = (TextColumn("compiling"), BarColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(steps))
+        for name, compile_it in steps:
+            progress.update(task, description=name)
+            compile_it()
+            progress.advance(task)
+    kept_in = folder()
+    if kept_in is None:
+        raise typer.Exit(1)  # the warning says why, and what to do
+    seconds = time.perf_counter() - started
+    Console(soft_wrap=True).print(f"ready after {seconds:.0f} s; compiled code is in {kept_in}")
 
 
 def _layers(hidden: str) -> tuple[int, ...]:

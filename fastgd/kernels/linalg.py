@@ -47,7 +47,7 @@ def input_entries(X: Dense | CSR, dtype: Any) -> dict[str, Any]:
             "values": X.data, "indices": X.indices, "indptr": X.indptr, "n_features": X.n_features,
         }  # fmt: skip
         kind = "csr32" if X.indices.dtype.itemsize == 4 else "csr64"
-    affine, accumulate = _compiled(kind, np.dtype(dtype))
+    affine, accumulate = input_code(kind, np.dtype(dtype))
     return {
         **arrays,
         "affine": NOTHING._replace(address=affine),
@@ -85,7 +85,8 @@ def call_accumulate(typingctx, address, plan, first, n_rows, scale, kept, source
 
 
 @functools.cache
-def _compiled(kind: str, dtype: np.dtype[Any]) -> tuple[int, int]:
+def input_code(kind: str, dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Addresses of the two functions for a kind of input; compiles them on their first use."""
     plan = numba.from_dtype(plan_dtype(dtype))
     affine, accumulate = KINDS[kind]
     return (

@@ -373,7 +373,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         X = self._validate_samples(X, arrays[0].shape[0], predictor.dtype)
         result = getattr(predictor, method)(X)
         _predictors[self] = wanted, predictor
-        return result  # type: ignore[no-any-return]
+        return result
 
     def _new_predictor(self, loss: Any) -> Predictor:
         # The network is that of the parameters: hidden_layer_sizes and loss may have been changed

@@ -1,8 +1,7 @@
-"""The same work in plain NumPy, as somebody would write it who knows NumPy well.
+"""Update rules in plain NumPy: each makes a function of (w, g, t) that changes w in place.
 
-All buffers are allocated once, every operation writes in place, the parameters are one flat
-vector so that an update is a dozen calls whatever the number of layers, and an epoch gathers its
-shuffled samples at once.  Update rules have only what their default options ask for.
+All buffers are allocated once and every operation writes in place.  The rules have only what
+their default options ask for.
 """
 
 from __future__ import annotations
@@ -12,114 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.random import RandomState
 from numpy.typing import NDArray
-
-from fastgd.kernels.layout import layer_table, parameter_views
-from fastgd.neural_network.initialization import initial_parameters
 
 Array = NDArray[Any]
 Step = Callable[[Array, Array, int], None]
-
-
-class Network:
-    """A relu network with softmax and cross-entropy on batches of one fixed size."""
-
-    def __init__(self, sizes: tuple[int, ...], batch_size: int, w: Array, alpha: float) -> None:
-        layers = layer_table(sizes, ("relu",) * (len(sizes) - 2))
-        self.w, self.grad, self.alpha = w, np.empty_like(w), alpha
-        self.coefs, self.intercepts = parameter_views(w, layers)
-        self._coef_grads, self._intercept_grads = parameter_views(self.grad, layers)
-        shapes = [(batch_size, n_out) for n_out in sizes[1:]]
-        self._units = [np.empty(shape, w.dtype) for shape in shapes]
-        self._deltas = [np.empty(shape, w.dtype) for shape in shapes[:-1]]
-        self._active = [np.empty(shape, bool) for shape in shapes[:-1]]
-        self._column = np.empty((batch_size, 1), w.dtype)
-        self._rows = np.arange(batch_size)
-        n_weights = int(layers["biases"][0])
-        self._weights, self._weight_grads = w[:n_weights], self.grad[:n_weights]
-        self._scratch = np.empty(n_weights, w.dtype)
-
-    def _shifted_outputs(self, X: Array) -> Array:
-        """Raw outputs less the largest of their row, which softmax does not see."""
-        a = X
-        for W, b, z in zip(self.coefs, self.intercepts, self._units, strict=True):
-            np.matmul(a, W, out=z)
-            z += b
-            if z is not self._units[-1]:
-                np.maximum(z, 0, out=z)
-            a = z
-        np.maximum.reduce(a, axis=1, keepdims=True, out=self._column)
-        a -= self._column
-        return a
-
-    def forward(self, X: Array) -> Array:
-        """Probabilities (B, K); overwritten by the next call."""
-        z = self._shifted_outputs(X)
-        np.exp(z, out=z)
-        np.add.reduce(z, axis=1, keepdims=True, out=self._column)
-        z /= self._column
-        return z
-
-    def gradient(self, X: Array, y: Array) -> float:
-        """Objective of a batch; its gradient goes to ``grad``."""
-        z, column, batch_size = self._shifted_outputs(X), self._column, len(X)
-        own = float(z[self._rows, y].sum())
-        np.exp(z, out=z)
-        np.add.reduce(z, axis=1, keepdims=True, out=column)
-        # One division a row gives softmax and the mean over the batch.
-        loss = float(np.log(column).sum()) - own
-        column *= batch_size
-        z /= column
-        z[self._rows, y] -= 1.0 / batch_size
-        self._backward(X, z)
-        np.multiply(self._weights, self.alpha / batch_size, out=self._scratch)
-        self._weight_grads += self._scratch
-        squares = float(np.dot(self._weights, self._weights))
-        return (loss + 0.5 * self.alpha * squares) / batch_size
-
-    def _backward(self, X: Array, delta: Array) -> None:
-        for l in range(len(self.coefs) - 1, -1, -1):
-            a = self._units[l - 1] if l else X
-            np.matmul(a.T, delta, out=self._coef_grads[l])
-            np.add.reduce(delta, axis=0, out=self._intercept_grads[l])
-            if l:
-                below, active = self._deltas[l - 1], self._active[l - 1]
-                np.matmul(delta, self.coefs[l].T, out=below)
-                np.greater(a, 0, out=active)
-                np.multiply(below, active, out=below)
-                delta = below
-
-
-def fit(
-    sizes: tuple[int, ...], batch_size: int, X: Array, y: Array, n_epochs: int, alpha: float,
-    seed: int,
-) -> list[float]:  # fmt: skip
-    """Train from scikit-learn's start in scikit-learn's order with its Adam; the loss curve."""
-    random_state = RandomState(seed)
-    w = initial_parameters("glorot", random_state, sizes, ("relu",) * (len(sizes) - 1), X.dtype)
-    network = Network(sizes, batch_size, w, alpha)
-    update = adam(w.size, w.dtype, epsilon_hat=True)
-    order = np.arange(len(X))
-    _, codes = np.unique(y, return_inverse=True)
-    X_epoch, y_epoch = np.empty_like(X), np.empty_like(codes)
-    curve, t = [], 0
-    for _ in range(n_epochs):
-        random_state.shuffle(order)
-        # "clip" spares the bounds check, and with it a copy.
-        np.take(X, order, axis=0, out=X_epoch, mode="clip")
-        np.take(codes, order, out=y_epoch, mode="clip")
-        total = 0.0
-        for first in range(0, len(X), batch_size):
-            rows = slice(first, first + batch_size)
-            total += network.gradient(X_epoch[rows], y_epoch[rows])
-            t += 1
-            update(w, network.grad, t)
-        curve.append(total * batch_size / len(X))
-    return curve
-
-
-# Update rules: each makes a function of (w, g, t) that changes w in place.
 
 
 def sgd(n: int, dtype: Any, rate: float = 1e-3) -> Step:

@@ -1,0 +1,30 @@
+"""How long is a gradient of the whole objective, as the second-order solvers ask for it?"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from bench import peers
+from bench.cells import Cell
+from bench.pairing import Contest
+from bench.table import Table, number, versus
+
+CELLS = (Cell((64, 32, 10), 5_000, 1, 1), Cell((784, 256, 128, 10), 10_000, 1, 1))
+
+
+@functools.lru_cache(maxsize=1)
+def contest(cell: Cell) -> Contest:
+    """Loss and gradient of all samples."""
+    return Contest("gradient", str(cell), 1, peers.runs("gradient", cell)).check()
+
+
+def report() -> None:
+    """Milliseconds a gradient."""
+    asked = [peer for peer in peers.present() if hasattr(peers.module(peer), "gradient")]
+    table = Table(["ms a full-batch gradient", *asked, "best peer / fastgd"])
+    for cell in CELLS:
+        seconds = contest(cell).seconds()
+        times = (number(1e3 * float(np.median(seconds[peer]))) for peer in asked)
+        table.row(cell, *times, versus(seconds))

@@ -1,0 +1,54 @@
+"""How much faster are ten fits at once, in Python threads, than one after the other?"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from types import ModuleType
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn import neural_network
+
+import fastgd
+from bench.cells import Cell, samples
+from bench.pairing import PAUSE_SECONDS, THREADS
+from bench.peers.estimators import estimator
+from bench.table import Table, number, spread
+
+CELLS = (Cell((64, 32, 10), 32, 100, 4), Cell((784, 256, 128, 10), 128, 10, 2))
+PACKAGES: dict[str, ModuleType] = {"fastgd": fastgd, "scikit-learn": neural_network}
+FITS, ROUNDS = 10, 4  # the first round is discarded
+
+
+def fit(package: Any, cell: Cell, n_jobs: int) -> list[float]:
+    """Fit with ten seeds; the last losses."""
+    X, y = samples(cell)
+
+    def one(seed: int) -> float:
+        return estimator(package, cell).set_params(random_state=seed).fit(X, y).loss_
+
+    fits = (joblib.delayed(one)(seed) for seed in range(FITS))
+    return joblib.Parallel(n_jobs, prefer="threads")(fits)
+
+
+def seconds(package: Any, cell: Cell, n_jobs: int) -> float:
+    """Seconds of ten fits."""
+    time.sleep(PAUSE_SECONDS)
+    started = time.perf_counter()
+    fit(package, cell, n_jobs)
+    return time.perf_counter() - started
+
+
+def report() -> None:
+    """Milliseconds of ten fits, in turns, and the speed-up."""
+    warnings.simplefilter("ignore")
+    columns = ["ten fits", "", "one after the other, ms", f"{THREADS} at once, ms", "speed-up"]
+    table = Table(columns, n_text=2)
+    for cell in CELLS:
+        for name, package in PACKAGES.items():
+            rows = [[seconds(package, cell, n) for n in (1, THREADS)] for _ in range(ROUNDS)]
+            alone, together = np.array(rows[1:]).T
+            times = (number(1e3 * float(np.median(s))) for s in (alone, together))
+            table.row(cell, name, *times, spread(*np.percentile(alone / together, [20, 50, 80])))

@@ -1,0 +1,59 @@
+"""fastgd, through its public interface."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastgd
+from bench.cells import ALPHA, Cell, samples
+from bench.peers import estimators
+from bench.start import start
+from fastgd.kernels.layout import layer_table
+from fastgd.kernels.losses import CategoricalLogLoss
+from fastgd.neural_network.problem import Problem, as_data
+from fastgd.optimizers import OPTIMIZERS, Optimizer
+
+Run = Callable[[], tuple[Any, ...]]
+
+training = functools.partial(estimators.fit_run, fastgd)
+prediction = functools.partial(estimators.prediction_run, fastgd)
+learner = functools.partial(estimators.Learner, fastgd)
+
+
+def gradient(cell: Cell) -> Run:
+    """Loss and gradient of all samples at once, as SciPy's solvers get them."""
+    X, y = samples(cell)
+    layers = layer_table(cell.sizes, (cell.activation,) * (len(cell.sizes) - 2))
+    data = as_data(X, y[:, np.newaxis], None)
+    problem = Problem(layers, CategoricalLogLoss(), ALPHA, data, len(X), X.dtype)
+    objective, w = problem.objective(), start(cell)[0].astype(np.float64)
+    # An objective remembers its last answer, so it is asked about two points in turn, which are
+    # one as soon as they are rounded to the precision of the data.
+    points, t = (w, w * (1.0 + 1e-15)), 0
+
+    def run() -> tuple[Any, ...]:
+        nonlocal t
+        t += 1
+        return objective.fun_and_grad(points[t % 2])
+
+    return run
+
+
+def update_rule(name: str, gradients: NDArray[Any], steps: int) -> Run:
+    """Updates by gradients that take turns, from zeros."""
+    w = np.zeros(gradients.shape[1], gradients.dtype)
+    optimizer, t = Optimizer(OPTIMIZERS[name](), w), 0
+
+    def run() -> tuple[Any, ...]:
+        nonlocal t
+        for _ in range(steps):
+            t += 1
+            optimizer.update(w, gradients[t % 2])
+        return (w,)
+
+    return run

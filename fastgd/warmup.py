@@ -1,0 +1,60 @@
+"""Compile everything beforehand: for images, for CI, and for those who do not like to wait."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.exceptions import ConvergenceWarning
+
+from fastgd._jit import cache_folders
+from fastgd._record import checked
+from fastgd.kernels.activations import ACTIVATIONS, activation_addresses
+from fastgd.kernels.dropout import Dropout, dropout_part
+from fastgd.kernels.epoch import rule_part
+from fastgd.kernels.limits import Limits, limit_parts
+from fastgd.kernels.linalg import KINDS, input_code
+from fastgd.kernels.losses import LOSSES, link_part, loss_part
+from fastgd.neural_network import MLPClassifier
+from fastgd.optimizers import OPTIMIZERS, Optimizer
+
+
+def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What there is to compile: names, and functions that compile it or load it from disk."""
+    for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
+        yield f"training and prediction in {dtype}", partial(_train, dtype)
+        for name in ACTIVATIONS:
+            yield name, partial(activation_addresses, name, dtype)
+        for name, loss in LOSSES.items():
+            yield name, partial(loss_part, checked(loss()), dtype)
+            yield name, partial(link_part, checked(loss()), dtype)
+        for name, rule in OPTIMIZERS.items():
+            yield name, partial(rule_part, checked(rule()), dtype)
+        for kind in KINDS:
+            yield f"{kind} input", partial(input_code, kind, dtype)
+        yield "dropout", partial(dropout_part, Dropout(0), dtype)
+        yield "limits", partial(limit_parts, Limits(1.0, 1.0, 1.0), dtype)
+
+
+def _train(dtype: np.dtype[Any]) -> None:
+    """Run each kernel that Python calls, as a user would."""
+    X, y = np.eye(6, dtype=dtype), np.arange(6) % 3
+    for solver in "adam", "lbfgs":
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+            model = MLPClassifier((2,), solver=solver, max_iter=2).fit(X, y)
+    model.predict(X)
+    model.predict(scipy.sparse.csr_array(X))
+    w = np.zeros(3, dtype)
+    Optimizer(OPTIMIZERS["sgd"](), w).update(w, w.copy())
+
+
+def folder() -> Path | None:
+    """Where the compiled code is kept; None if it cannot be kept anywhere."""
+    folders = cache_folders()
+    return Path(os.path.commonpath(folders)) if folders else None
