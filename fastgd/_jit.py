@@ -190,6 +190,9 @@ class _InlinedLibrary(JITCodeLibrary):
     def get_pointer_to_function(self, name: str) -> int:
         return 0
 
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
     def _optimize_final_module(self) -> None:
         pass
 
@@ -200,6 +203,9 @@ class _InlinedLibrary(JITCodeLibrary):
 
 class _WholeLibrary(JITCodeLibrary):
     """Code that stands for itself, optimised once: Numba's first pass is for reference counts."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
         passes, builder = self._codegen._module_pass_manager()

@@ -32,7 +32,8 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
         for name in ACTIVATIONS:
             yield name, partial(activation_addresses, name, dtype)
         for name, loss in LOSSES.items():
-            yield name, partial(loss_part, checked(loss()), dtype)
+            yield name, partial(loss_part, checked(loss()), dtype, 2, 100)
+            yield name, partial(loss_part, checked(loss()), dtype, 100, 100)
             yield name, partial(link_part, checked(loss()), dtype)
         for name, rule in OPTIMIZERS.items():
             yield name, partial(rule_part, checked(rule()), dtype)

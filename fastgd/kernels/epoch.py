@@ -34,7 +34,15 @@ from fastgd.kernels.parts import (
     make_part,
     step_signature,
 )
-from fastgd.kernels.plan import float64s, int64s, layer_records, reals
+from fastgd.kernels.plan import (
+    float64s,
+    int64s,
+    larger,
+    layer_records,
+    reals,
+    smaller,
+    state_rows,
+)
 from fastgd.kernels.team import barrier, next_piece, share
 
 
@@ -84,7 +92,7 @@ def update_chunk(plan, chunk, t, learning_rate):
     k = plan.n_state
     call_step(
         plan.rule, plan.rule_fields, reals(plan, plan.w, lo, hi), reals(plan, plan.grad, lo, hi),
-        reals(plan, plan.state, k * lo, k * hi).reshape((k, hi - lo)),
+        state_rows(plan, plan.state, k * lo, k, hi - lo),
         float64s(plan, plan.scalars, chunk * plan.n_scalars, (chunk + 1) * plan.n_scalars),
         t, learning_rate,
     )  # fmt: skip
@@ -100,11 +108,12 @@ def note_squares(plan, chunk):
     n_weights = layer_records(plan, plan.layers, 0, 1)[0].biases
     for l in range(plan.n_layers):
         layer = layer_records(plan, plan.layers, l, l + 1)[0]
-        start = max(layer.weights, lo)
-        stop = min(layer.weights + layer.n_in * layer.n_out, hi)
-        squares[l] = sum_of_squares(reals(plan, plan.grad, start, max(start, stop)))
+        start = larger(layer.weights, lo)
+        stop = smaller(layer.weights + layer.n_in * layer.n_out, hi)
+        squares[l] = sum_of_squares(reals(plan, plan.grad, start, larger(start, stop)))
     if plan.alpha != 0.0:
-        squares[n - 1] = sum_of_squares(reals(plan, plan.w, min(lo, n_weights), min(hi, n_weights)))
+        weights = reals(plan, plan.w, smaller(lo, n_weights), smaller(hi, n_weights))
+        squares[n - 1] = sum_of_squares(weights)
 
 
 @njit
@@ -153,7 +162,7 @@ def run_batches(plans, first_batch, last_batch, t):
     n_steps = 0
     for b in range(first_batch, last_batch):
         first = b * plan.rows
-        n_rows = min(plan.rows, plan.n_samples - first)
+        n_rows = smaller(plan.rows, plan.n_samples - first)
         total_weight = total_weight_of(plan, first, n_rows)
         if total_weight == 0.0:
             continue  # nothing to learn from

@@ -26,6 +26,7 @@ from numba.np.linalg import ensure_blas
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.parts import native_call
+from fastgd.kernels.plan import larger, smaller
 
 # Numba looks for a BLAS when it compiles a product of its own, which it never does here.
 ensure_blas()
@@ -328,7 +329,7 @@ def _pack_transposed(b, b_col, k, width, lanes, size, like, panel):
     for q in range(0, width, lanes):
         for p in range(0, k, lanes):
             _transpose(
-                b + (q * b_col + p) * size, b_col, min(lanes, width - q), min(lanes, k - p),
+                b + (q * b_col + p) * size, b_col, smaller(lanes, width - q), smaller(lanes, k - p),
                 panel + (p * 2 * lanes + q) * size, like,
             )  # fmt: skip
 
@@ -376,9 +377,9 @@ def _slab(
         for i in range(0, m, TILE_ROWS):
             for p in range(k):
                 target = packed + (i * k + p * TILE_ROWS) * size
-                _copy_row(a + (p * a_col + i) * size, target, min(TILE_ROWS, m - i), alpha)
+                _copy_row(a + (p * a_col + i) * size, target, smaller(TILE_ROWS, m - i), alpha)
     for j in range(0, n, two):
-        width = min(two, n - j)
+        width = smaller(two, n - j)
         columns, row = b + j * b_col * size, b_row
         if b_col != 1:
             _pack_transposed(columns, b_col, k, width, two // 2, size, alpha, panel)
@@ -388,10 +389,10 @@ def _slab(
             part = j // two % PANELS
             if part == 0:
                 for p in range(k):
-                    for q in range(0, min(PANELS * two, n - j), two):
+                    for q in range(0, smaller(PANELS * two, n - j), two):
                         _copy_row(
                             columns + (p * b_row + q) * size, panel + (q * k + p * two) * size,
-                            min(two, n - j - q), alpha,
+                            smaller(two, n - j - q), alpha,
                         )  # fmt: skip
             columns, row = panel + part * two * k * size, two
         at_c, at_d = c + j * size, d + j * size
@@ -403,8 +404,8 @@ def _slab(
         else:
             for i in range(0, m, TILE_ROWS):
                 _call_tiles(
-                    tiles, min(TILE_ROWS, m - i), width, k, size, alpha, packed + i * k * size, 1,
-                    TILE_ROWS, columns, row, beta, at_d + i * d_row * size, d_row,
+                    tiles, smaller(TILE_ROWS, m - i), width, k, size, alpha,
+                    packed + i * k * size, 1, TILE_ROWS, columns, row, beta, at_d + i * d_row * size, d_row,
                     at_c + i * c_row * size, c_row, alpha,
                 )  # fmt: skip
 
@@ -420,16 +421,16 @@ def _product(
                 for j in range(n):
                     _set(c + (i * c_row + j) * size, _get(d + (i * d_row + j) * size, beta))
         _blas(
-            a_col != 1, b_col != 1, m, n, k, alpha, a, a_col if a_col != 1 else max(a_row, k),
-            b, b_col if b_col != 1 else max(b_row, n), beta, c, c_row,
+            a_col != 1, b_col != 1, m, n, k, alpha, a, a_col if a_col != 1 else larger(a_row, k),
+            b, b_col if b_col != 1 else larger(b_row, n), beta, c, c_row,
         )  # fmt: skip
         return
     rows = PACKED_ROWS if a_row == 1 else m
     for p in range(0, k, DEPTH):
-        depth = min(DEPTH, k - p)
+        depth = smaller(DEPTH, k - p)
         for i in range(0, m, rows):
             _slab(
-                tiles, min(rows, m - i), n, depth, size, alpha,
+                tiles, smaller(rows, m - i), n, depth, size, alpha,
                 a + (i * a_row + p * a_col) * size, a_row, a_col,
                 b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
                 c + i * c_row * size, c_row, panel, packed,
@@ -506,7 +507,7 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
         for j in range(0, n, width):
             at = j * plan.itemsize
             _call_tiles(
-                plan.tiles, m, min(width, n - j), k, plan.itemsize, alpha, a, a_row, a_col,
+                plan.tiles, m, smaller(width, n - j), k, plan.itemsize, alpha, a, a_row, a_col,
                 b + at, b_row, beta, d + at, d_row, c + at, c_row, plan.real,
             )  # fmt: skip
         return

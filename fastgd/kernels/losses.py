@@ -45,6 +45,12 @@ def value_and_delta(loss, z, y, weight, n_rows, k, delta):
 
 
 @dispatch_on_class
+def value_and_delta_narrow(loss, z, y, weight, n_rows, k, delta):
+    """The same for at most NARROW outputs, by the losses that have a faster way for them."""
+    return loss.value_and_delta_narrow(z, y, weight, n_rows, k, delta)
+
+
+@dispatch_on_class
 def pointwise(loss, z, y):
     """Value and derivative of ``loss`` at one raw output."""
     return loss.pointwise(z, y)
@@ -56,9 +62,11 @@ def link(loss, z, n_rows, k):
     loss.link(z, n_rows, k)
 
 
-def loss_part(loss: Any, dtype: Any) -> Part:
-    """What training calls for a loss."""
+def loss_part(loss: Any, dtype: Any, k: int, n_rows: int) -> Part:
+    """What training calls for a loss of ``k`` outputs and batches of ``n_rows``."""
     signature = loss_signature(numba.from_dtype(np.dtype(dtype)))
+    if k <= NARROW and n_rows >= FEW and hasattr(loss, "value_and_delta_narrow"):
+        return make_part(loss, _narrow_loss_part, "value_and_delta_narrow", signature)
     return make_part(loss, _loss_part, "value_and_delta", signature)
 
 
@@ -70,17 +78,25 @@ def link_part(loss: Any, dtype: Any) -> Part:
 
 
 def _loss_part(rebuild: Any, cls: type) -> Any:
+    return _loss_function(rebuild, cls, value_and_delta)
+
+
+def _narrow_loss_part(rebuild: Any, cls: type) -> Any:
+    return _loss_function(rebuild, cls, value_and_delta_narrow)
+
+
+def _loss_function(rebuild: Any, cls: type, method: Any) -> Any:
     if getattr(cls, "class_numbers", False):
 
         def run(fields, z, y, weight, n_rows, k, delta):
             numbers = array_at(y, n_rows, np.int64(0))
-            return value_and_delta(rebuild(fields), z, numbers, weight, n_rows, k, delta)
+            return method(rebuild(fields), z, numbers, weight, n_rows, k, delta)
 
     else:
 
         def run(fields, z, y, weight, n_rows, k, delta):
             numbers = array_at(y, n_rows * k, z[0])
-            return value_and_delta(rebuild(fields), z, numbers, weight, n_rows, k, delta)
+            return method(rebuild(fields), z, numbers, weight, n_rows, k, delta)
 
     return run
 
@@ -144,7 +160,7 @@ def exp_shifted(z, n_rows, k, out):
     for i in range(n_rows):
         highest = z[i * k]
         for p in range(i * k + 1, (i + 1) * k):
-            highest = max(highest, z[p])
+            highest = z[p] if z[p] > highest else highest
         for p in range(i * k, (i + 1) * k):
             out[p] = z[p] - highest
     # One flat loop, so that short rows are vectorised too.
@@ -152,27 +168,11 @@ def exp_shifted(z, n_rows, k, out):
         out[p] = exp(out[p])
 
 
-@njit
-def wide_softmax_loss(z, y, weight, n_rows, k, delta):
-    """Cross-entropy of rows so long that each is vectorised by itself."""
-    exp_shifted(z, n_rows, k, delta)
-    total = 0.0
-    for i in range(n_rows):
-        top, rest = top_and_rest(z, delta, i * k, (i + 1) * k)
-        own = i * k + y[i]
-        total += np.float64(weight[i] * (log1p(rest) + (z[top] - z[own])))
-        scale = weight[i] / (ONE + rest)
-        for p in range(i * k, (i + 1) * k):
-            delta[p] *= scale
-        delta[own] -= weight[i]
-    return total
-
-
 # Rows that are too short to be vectorised stand side by side, STRIP at a time.
 STRIP = 16
 NARROW = 32
 STRIP_ROOM = STRIP * NARROW
-FEW = 4  # rows that are not worth it
+FEW = 4  # fewer rows are not worth it
 
 
 @njit
@@ -321,11 +321,22 @@ class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""
 
     def value_and_delta(self, z, y, weight, n_rows, k, delta):
-        if k > NARROW or n_rows < FEW:
-            return wide_softmax_loss(z, y, weight, n_rows, k, delta)
+        exp_shifted(z, n_rows, k, delta)
+        total = 0.0
+        for i in range(n_rows):
+            top, rest = top_and_rest(z, delta, i * k, (i + 1) * k)
+            own = i * k + y[i]
+            total += np.float64(weight[i] * (log1p(rest) + (z[top] - z[own])))
+            scale = weight[i] / (ONE + rest)
+            for p in range(i * k, (i + 1) * k):
+                delta[p] *= scale
+            delta[own] -= weight[i]
+        return total
+
+    def value_and_delta_narrow(self, z, y, weight, n_rows, k, delta):
         total = 0.0
         for first in range(0, n_rows, STRIP):
-            last = min(first + STRIP, n_rows)
+            last = first + STRIP if first + STRIP < n_rows else n_rows
             total += strip_softmax_loss(
                 z[first * k : last * k], y[first:last], weight[first:last], last - first, k,
                 delta[first * k : last * k],

@@ -31,7 +31,15 @@ from fastgd.kernels.parts import (
     call_link,
     call_loss,
 )
-from fastgd.kernels.plan import float64s, int32s, int64s, layer_records, reals
+from fastgd.kernels.plan import (
+    float64s,
+    int32s,
+    int64s,
+    larger,
+    layer_records,
+    reals,
+    smaller,
+)
 from fastgd.kernels.team import barrier, next_piece, share
 
 
@@ -131,8 +139,8 @@ def chunk_gradient(plan, chunk, first, n_rows, scale, kept, source, keep_biases)
         layer = layer_records(plan, plan.layers, l, l + 1)[0]
         h = layer.n_out
         # Chunks consist of whole rows.
-        top = max(lo - layer.weights, 0) // h
-        bottom = min(hi - layer.weights, layer.n_in * h) // h
+        top = larger(lo - layer.weights, 0) // h
+        bottom = smaller(hi - layer.weights, layer.n_in * h) // h
         if top < bottom:
             if l == 0:
                 call_accumulate(
@@ -245,7 +253,7 @@ def predict_blocks(plans):
     block = next_piece(plan, -1, n_blocks, 0)
     while block < n_blocks:
         first = block * plan.rows
-        n_rows = min(plan.rows, plan.n_samples - first)
+        n_rows = smaller(plan.rows, plan.n_samples - first)
         start = forward(plan, first, 0, n_rows, 0)
         z = reals(plan, plan.units, start, start + n_rows * k)
         if plan.link != 0:
@@ -268,7 +276,7 @@ def objective(plans, with_gradient):
     value = 0.0
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows
-        n_rows = min(plan.rows, plan.n_samples - first)
+        n_rows = smaller(plan.rows, plan.n_samples - first)
         lo, hi = share(plan, n_rows)
         loss = losses_and_deltas(plan, first, lo, hi, 0, with_gradient)
         float64s(plan, plan.losses, 8 * plan.rank, 8 * plan.rank + 1)[0] = loss

@@ -21,6 +21,8 @@ from numba.core.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
+from fastgd._jit import njit
+
 LAYER = np.dtype(
     [
         ("n_in", np.int64),
@@ -178,6 +180,39 @@ def stack_array(typingctx, length, like):
         )
 
     return kind(length, like), codegen
+
+
+@njit(inline=True)
+def smaller(a, b):
+    """The smaller of two numbers; Python's own ``min`` takes long to compile."""
+    return a if a < b else b
+
+
+@njit(inline=True)
+def larger(a, b):
+    """The larger of two numbers."""
+    return a if a > b else b
+
+
+@intrinsic
+def state_rows(typingctx, plan, address, start, n_rows, length):
+    """A matrix of real numbers, of ``n_rows`` rows, that begins at a place of a vector."""
+    kind = types.Array(plan.typeof("real"), 2, "C")
+    i = types.intp
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, address, start, n_rows, length = args
+        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        size = context.get_constant(i, size)
+        array = make_array(kind)(context, builder)
+        place = builder.add(address, builder.mul(start, size))
+        context.populate_array(
+            array, data=builder.inttoptr(place, array.data.type), shape=[n_rows, length],
+            strides=[builder.mul(length, size), size], itemsize=size, meminfo=None,
+        )  # fmt: skip
+        return array._getvalue()
+
+    return kind(plan, i, i, i, i), codegen
 
 
 def _viewer(element_type: Any) -> Any:

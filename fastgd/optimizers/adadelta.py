@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
-
-import numpy as np
 
 from fastgd._record import record
 
@@ -48,6 +47,6 @@ class Adadelta(NamedTuple):
         for i in range(w.size):
             d = g[i] + decay * w[i]
             v[i] = rho * v[i] + rest * d * d
-            change = np.sqrt(u[i] + epsilon) / np.sqrt(v[i] + epsilon) * d
+            change = math.sqrt(u[i] + epsilon) / math.sqrt(v[i] + epsilon) * d
             u[i] = rho * u[i] + rest * change * change
             w[i] -= rate * change

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
-
-import numpy as np
 
 from fastgd._record import record
 
@@ -50,4 +49,4 @@ class Adagrad(NamedTuple):
         for i in range(w.size):
             d = g[i] + decay * w[i]
             total[i] += d * d
-            w[i] -= rate * d / (np.sqrt(total[i]) + epsilon)
+            w[i] -= rate * d / (math.sqrt(total[i]) + epsilon)

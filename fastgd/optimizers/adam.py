@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from fastgd._jit import njit
 from fastgd._record import record
 
@@ -88,10 +86,10 @@ def adam_step(
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
             largest[i] = v[i] if v[i] > largest[i] else largest[i]
-            w[i] = keep * w[i] - rate * m[i] / (np.sqrt(largest[i]) + epsilon_t)
+            w[i] = keep * w[i] - rate * m[i] / (math.sqrt(largest[i]) + epsilon_t)
     else:
         for i in range(w.size):
             d = g[i] + decay * w[i]
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
-            w[i] = keep * w[i] - rate * m[i] / (np.sqrt(v[i]) + epsilon_t)
+            w[i] = keep * w[i] - rate * m[i] / (math.sqrt(v[i]) + epsilon_t)

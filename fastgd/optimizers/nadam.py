@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from fastgd._record import record
 
 
@@ -62,4 +60,4 @@ class NAdam(NamedTuple):
             d = g[i] + decay * w[i]
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
-            w[i] = keep * w[i] - (rate_g * d + rate_m * m[i]) / (np.sqrt(v[i]) + epsilon)
+            w[i] = keep * w[i] - (rate_g * d + rate_m * m[i]) / (math.sqrt(v[i]) + epsilon)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from fastgd._record import record
 
 
@@ -69,5 +67,5 @@ class RAdam(NamedTuple):
             d = g[i] + decay * w[i]
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
-            scale = np.sqrt(v[i]) + epsilon if rectified else one
+            scale = math.sqrt(v[i]) + epsilon if rectified else one
             w[i] = keep * w[i] - rate * m[i] / scale

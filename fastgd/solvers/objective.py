@@ -45,7 +45,7 @@ def data_plan(
     plan = network_plan(layers, dtype, rows, data.y.shape[1], data.y.dtype, n_gathered)
     return plan.set(
         y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
-        loss=loss_part(loss, dtype), **input_entries(data.X, dtype),
+        loss=loss_part(loss, dtype, int(layers["n_out"][-1]), rows), **input_entries(data.X, dtype),
     )  # fmt: skip
 
 
