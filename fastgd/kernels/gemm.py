@@ -405,7 +405,8 @@ def _slab(
             for i in range(0, m, TILE_ROWS):
                 _call_tiles(
                     tiles, smaller(TILE_ROWS, m - i), width, k, size, alpha,
-                    packed + i * k * size, 1, TILE_ROWS, columns, row, beta, at_d + i * d_row * size, d_row,
+                    packed + i * k * size, 1, TILE_ROWS, columns, row, beta,
+                    at_d + i * d_row * size, d_row,
                     at_c + i * c_row * size, c_row, alpha,
                 )  # fmt: skip
 

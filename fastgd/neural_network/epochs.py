@@ -26,6 +26,10 @@ from fastgd.optimizers import Optimizer, schedules
 LEAST_A_STEP = 500_000
 
 
+# Precisions that the loop over batches is ready for.
+_compiled: set[np.dtype[Any]] = set()
+
+
 class EpochRunner:
     """Runs epochs over the samples ``rows`` of a problem.
 
@@ -78,7 +82,7 @@ class EpochRunner:
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
         self._plans = plans_of_team(plan, threads_worth(work, problem.n_jobs, LEAST_A_STEP))
-        self._pace = Pace(len(self._plans))
+        self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
 
     def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
@@ -109,6 +113,7 @@ class EpochRunner:
                 run_batches, self._plans, n_threads, first, last, optimizer.n_updates
             )
             self._pace.learn(n_threads, last - first, time.perf_counter() - started)
+        _compiled.add(self.problem.dtype)
 
     @property
     def mean_loss(self) -> float:
