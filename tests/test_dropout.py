@@ -1,5 +1,6 @@
 """Inverted dropout: how much falls, that the mean stays, and the way back through the same mask."""
 
+import itertools
 import math
 
 import numba
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 import naive
 from fastgd.kernels import dropout as module
 from fastgd.kernels.activations import ACTIVATIONS
-from fastgd.kernels.dropout import Dropout, NoDropout
-from fastgd.kernels.layout import layer_table, make_workspace, n_parameters, parameter_views
-from fastgd.kernels.losses import LOSSES, value_and_delta
-from fastgd.kernels.network import backward, forward, load_targets
-from fastgd.neural_network.problem import as_data
+from fastgd.kernels.dropout import Dropout, dropout_part
+from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
+from fastgd.kernels.losses import LOSSES
+from fastgd.kernels.network import chunk_gradient, losses_and_deltas, total_weight_of
+from fastgd.kernels.parts import NOTHING
+from fastgd.neural_network.problem import Problem, as_data
 
 # The first numbers of SplitMix64 from the seed 1234567, computed apart with Python's integers.
 SPLITMIX = (
@@ -32,13 +34,8 @@ RATES = st.floats(0.01, 0.99)
 
 
 @numba.njit
-def drop(dropout, a, rate, step, layer):
-    module.drop(dropout, a, rate, step, layer)
-
-
-@numba.njit
-def drop_backward(dropout, a, delta, rate, step, layer):
-    module.drop_backward(dropout, a, delta, rate, step, layer)
+def drop(dropout, a, rate, step, layer, first=0):
+    module.drop(dropout, a, first, rate, step, layer)
 
 
 @numba.njit
@@ -94,17 +91,28 @@ def test_those_that_stay_are_scaled_so_that_the_mean_stays(dtype, seed, rate):
 @settings(deadline=None)
 @given(seed=SEEDS, rate=RATES, step=st.integers(0, 10**6), layer=st.integers(0, 50))
 def test_the_way_back_uses_the_same_mask(dtype, seed, rate, step, layer):
+    """Outputs and derivatives are dropped by the same function."""
     rng = np.random.default_rng(seed)
     a, delta = (rng.uniform(1.0, 2.0, 500).astype(dtype) for _ in range(2))
-    outputs, derivatives = a.copy(), delta.copy()
+    derivatives = delta.copy()
     drop(Dropout(seed), a, rate, step, layer)
     kept = a != 0
-    drop_backward(Dropout(seed), a, delta, rate, step, layer)
+    drop(Dropout(seed), delta, rate, step, layer)
     np.testing.assert_array_equal(delta != 0, kept)
     few = 2.5 * np.finfo(dtype).eps
     np.testing.assert_allclose(delta[kept], derivatives[kept] / (1 - rate), rtol=few)
-    # The activation's derivative needs the outputs from before.
-    np.testing.assert_allclose(a[kept], outputs[kept], rtol=few)
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, cuts=st.lists(st.integers(0, 500), max_size=4).map(sorted))
+def test_threads_that_share_a_batch_draw_one_mask(seed, cuts):
+    """Each drops its own part of the outputs; ``first`` says where it begins."""
+    whole = np.random.default_rng(seed).uniform(1.0, 2.0, 500)
+    pieces = whole.copy()
+    drop(Dropout(seed), whole, 0.4, 3, 1)
+    for start, stop in itertools.pairwise([0, *cuts, 500]):
+        drop(Dropout(seed), pieces[start:stop], 0.4, 3, 1, start)
+    np.testing.assert_array_equal(pieces, whole)
 
 
 def test_masks_differ_by_seed_step_and_layer_and_repeat_otherwise():
@@ -128,30 +136,38 @@ def test_a_unit_falls_or_stays_whatever_is_around_it():
     assert (mask(rate=0.3) | ~mask(rate=0.7)).all()
 
 
-@pytest.mark.parametrize(("dropout", "rate"), [(Dropout(5), 0.0), (NoDropout(), 0.5)])
-def test_without_a_rate_nothing_is_touched(dropout, rate):
-    rng = np.random.default_rng(0)
-    a, delta = rng.normal(size=(2, 100))
-    before = a.copy(), delta.copy()
-    drop(dropout, a, rate, 3, 1)
-    drop_backward(dropout, a, delta, rate, 3, 1)
-    np.testing.assert_array_equal((a, delta), before)
+def test_without_a_rate_nothing_is_touched():
+    a = np.random.default_rng(0).normal(size=100)
+    before = a.copy()
+    drop(Dropout(5), a, 0.0, 3, 1)
+    np.testing.assert_array_equal(a, before)
 
 
 @numba.njit
-def value_and_gradient(layers, w, data, n, loss, work, grad, dropout, step):
-    """As in the mini-batch loop, with a mask that stays."""
-    order = np.empty(0, np.int64)
-    total = load_targets(data, order, 0, n, work)
-    start = forward(layers, w, data.X, order, 0, n, n, work, dropout, step)
-    z = work.units[start : start + n * layers[layers.size - 1].n_out]
-    k = layers[layers.size - 1].n_out
-    value = value_and_delta(loss, z, work.y, work.weight, n, k, work.delta)
-    if grad.size > 0:
-        backward(
-            layers, w, data.X, order, 0, n, n, work, 1.0 / total, 0.0, w, False, grad, dropout, step
-        )  # fmt: skip
+def run_network(plans, cut, step, with_gradient):
+    """As in the mini-batch loop, with a mask that stays, and with the rows in two shares."""
+    plan = plans[0]
+    n = plan.n_samples
+    total = total_weight_of(plan, 0, n)
+    value = losses_and_deltas(plan, 0, 0, cut, step, with_gradient)
+    value += losses_and_deltas(plan, 0, cut, n, step, with_gradient)
+    if with_gradient:
+        for chunk in range(plan.n_chunks):
+            chunk_gradient(plan, chunk, 0, n, 1.0 / total, 0.0, plan.w, False)
     return value / total
+
+
+def network_with_dropout(layers, X, y, dropout):
+    """The mean loss as a function of parameters, step, and room for the gradient if wanted."""
+    loss = LOSSES["squared_error"]()
+    problem = Problem(layers, loss, 0.0, as_data(X, y, None), len(X), X.dtype)
+    plan = problem.plan(len(X), gather=False).set(dropout=dropout)
+
+    def value(w, step, cut=0, grad=None):
+        plan.set(w=w, **({} if grad is None else {"grad": grad}))
+        return run_network(plan.record, cut, step, grad is not None)
+
+    return value
 
 
 def masked_objective(w, layers, activations, rates, X, y, seed, step):
@@ -175,19 +191,32 @@ def test_gradient_of_a_network_with_dropout(activation, seed, step):
     # Beside one that keeps its raw values, and with a layer that drops nothing.
     activations, rates = (activation, "gelu", activation), (0.4, 0.0, 0.25)
     layers = layer_table((5, 6, 4, 5, 2), activations, rates)
-    data, loss = as_data(X, y, None), LOSSES["squared_error"]()
-    work = make_workspace(layers, 8, X.dtype, y, gather=False)
+    value = network_with_dropout(layers, X, y, dropout_part(Dropout(seed), X.dtype))
     w = rng.normal(size=n_parameters(layers))
-    grad, nothing = np.empty_like(w), np.empty(0)
-
-    def value(w, grad=nothing):
-        return value_and_gradient(layers, w, data, 8, loss, work, grad, Dropout(seed), step)
-
+    grad, in_shares = np.empty_like(w), np.empty_like(w)
     expected = masked_objective(w, layers, activations, rates, X, y, seed, step)
-    assert math.isclose(value(w, grad), expected, rel_tol=1e-12)
+    assert math.isclose(value(w, step, 0, grad), expected, rel_tol=1e-12)
     numeric = np.empty_like(w)
     for i in range(w.size):
         e = np.zeros_like(w)
         e[i] = 1e-6
-        numeric[i] = (value(w + e) - value(w - e)) / 2e-6
+        numeric[i] = (value(w + e, step) - value(w - e, step)) / 2e-6
     assert np.abs(numeric - grad).max() <= 1e-6 * np.abs(grad).max()
+    value(w, step, 3, in_shares)
+    np.testing.assert_array_equal(in_shares, grad)
+
+
+def test_rates_without_masks_drop_nothing():
+    """So does a prediction: the rates are in the table, but nobody is called."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(8, 5)), rng.normal(size=(8, 2))
+    tables = [layer_table((5, 6, 2), ("silu",), rates) for rates in ((), (0.4,))]
+    w = rng.normal(size=n_parameters(tables[0]))
+    results = []
+    for table, part in itertools.product(tables, (NOTHING, dropout_part(Dropout(1), X.dtype))):
+        grad = np.empty_like(w)
+        value = network_with_dropout(table, X, y, part)
+        results.append([value(w, 0, 0, grad), *grad])
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
+    assert np.abs(np.subtract(results[3], results[0])).max() > 0.01, "no mask was drawn at all"

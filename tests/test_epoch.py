@@ -7,13 +7,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import naive
-from fastgd.kernels.dropout import NoDropout
-from fastgd.kernels.epoch import Batches, Limits, NoLimits, run_batches
-from fastgd.kernels.layout import layer_table, make_workspace, n_parameters, parameter_views
+from fastgd.kernels import layout
+from fastgd.kernels.epoch import run_batches
+from fastgd.kernels.layout import (
+    chunk_bounds,
+    layer_table,
+    n_parameters,
+    parameter_views,
+    plans_of_team,
+)
+from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.losses import LOSSES
+from fastgd.kernels.parts import NOTHING
+from fastgd.kernels.team import together
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.problem import Problem, as_data
 from fastgd.optimizers import SGD, Optimizer
+
+pytestmark = pytest.mark.usefixtures("_many_chunks")
 
 SIZES, ACTIVATIONS, LOSS = (3, 4, 2), ("tanh",), "squared_error"
 LAYERS = layer_table(SIZES, ACTIVATIONS)
@@ -72,25 +83,39 @@ def naive_epoch(X, y, weight, order, batch_size, rates, alpha, limits):
 
 
 class Epoch:
-    """One epoch in the kernel, in one call or in several."""
+    """One epoch in the kernel, in one call or in several, by one thread or by several."""
 
-    def __init__(self, X, y, weight, order, batch_size, rates, alpha=0.3, limits=OFF, cuts=()):
+    def __init__(
+        self, X, y, weight, order, batch_size, rates, alpha=0.3, limits=OFF, cuts=(), n_threads=1
+    ):
         problem = Problem(LAYERS, LOSSES[LOSS](), alpha, as_data(X, y, weight), len(y), X.dtype)
         self.w = initial(X.dtype)
         self.grad = np.empty_like(self.w)
-        self.memory = (optimizer := Optimizer(SGD(momentum=MOMENTUM), self.w)).memory
+        optimizer = Optimizer(SGD(momentum=MOMENTUM), self.w, chunk_bounds(LAYERS))
+        self.memory = optimizer.memory
         self.totals = np.zeros(4 + len(LAYERS))
         self.n_updates = 0
-        self.work = make_workspace(LAYERS, batch_size, X.dtype, y, gather=order.size > 0)
+        self.plan = problem.plan(batch_size, gather=order.size > 0).set(
+            w=self.w, grad=self.grad, order=order, totals=self.totals, dropout=NOTHING,
+            rule=optimizer.part, **self.memory.entries(), **limit_parts(limits, X.dtype),
+        )  # fmt: skip
+        plans = plans_of_team(self.plan, n_threads)
         n_batches = -(-len(y) // batch_size)
         stops = sorted({*cuts, n_batches})
         for first, last in zip([0, *stops], stops, strict=False):
-            self.n_updates = run_batches(
-                LAYERS, self.w, self.grad, problem.data,
-                Batches(order, len(y), batch_size, first, last),
-                problem.loss, optimizer.rule, self.memory, rates[self.n_updates :], self.n_updates,
-                problem.alpha, NoDropout(), limits, self.work, self.totals,
-            )  # fmt: skip
+            for plan in plans:
+                plan.set(rates=rates[self.n_updates :])
+            self.n_updates = together(run_batches, plans, n_threads, first, last, self.n_updates)
+
+
+@pytest.fixture(scope="module")
+def _many_chunks():
+    """So that even this network has several chunks, and a team something to deal out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "CHUNK_PARAMETERS", 4)
+        patch.setattr(layout, "CHUNK_ROWS", 1)
+        assert chunk_bounds(LAYERS).size > 2
+        yield
 
 
 LIMITS = {
@@ -104,14 +129,15 @@ LIMITS = {
 }
 
 
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("limits", LIMITS)
-def test_against_numpy(limits):
+def test_against_numpy(limits, n_threads):
     """23 samples in batches of 5, the last one of 3, in a shuffled order, with weights."""
     X, y, weight = make_samples(23)
     order = np.random.default_rng(2).permutation(23)
     rates = np.linspace(0.3, 0.05, 5)
     args = (order, 5, rates, 0.3, LIMITS[limits])
-    epoch = Epoch(X, y, weight, *args)
+    epoch = Epoch(X, y, weight, *args, n_threads=n_threads)
     w, n_updates, totals = naive_epoch(X, y, weight, *args)
     np.testing.assert_allclose(epoch.w, w, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(epoch.totals, totals, rtol=1e-11)
@@ -129,11 +155,12 @@ def test_against_numpy(limits):
     shuffled=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
     cuts=st.sets(st.integers(1, 13), max_size=4),
+    n_threads=st.integers(2, 4),
 )
 def test_any_cut_into_batches_and_slices(
-    n_samples, batch_size, alpha, limits, shuffled, seed, cuts
+    n_samples, batch_size, alpha, limits, shuffled, seed, cuts, n_threads
 ):
-    """Also batches of which every sample, or some, have no weight."""
+    """Also batches of which every sample, or some, have no weight; and by several threads."""
     X, y, weight = make_samples(n_samples, seed=seed)
     rng = np.random.default_rng(seed)
     weight *= rng.random(n_samples) < 0.6
@@ -153,6 +180,14 @@ def test_any_cut_into_batches_and_slices(
     np.testing.assert_array_equal(sliced.memory.arrays, whole.memory.arrays)
     np.testing.assert_array_equal(sliced.totals, whole.totals)
     assert sliced.n_updates == whole.n_updates
+
+    team = Epoch(X, y, weight, order, *args, n_threads=n_threads)
+    np.testing.assert_array_equal(team.w, whole.w)
+    np.testing.assert_array_equal(team.memory.arrays, whole.memory.arrays)
+    np.testing.assert_array_equal(team.totals[1:], whole.totals[1:])
+    # The loss is the one number that is a sum over threads.
+    np.testing.assert_allclose(team.totals[0], whole.totals[0], rtol=1e-12)
+    assert team.n_updates == whole.n_updates
 
 
 def test_a_batch_of_zero_weight_is_as_if_it_were_not_there():
@@ -175,10 +210,14 @@ def test_nothing_but_zero_weights_changes_nothing():
     assert not epoch.totals.any()
 
 
-def test_no_limits_are_limits_of_zero():
+def test_limits_that_are_not_reached_change_nothing():
+    """Without limits each chunk is updated by itself, with them all of them at the end."""
     X, y, weight = make_samples(11)
     args = (X, y, weight, np.random.default_rng(0).permutation(11), 4, np.full(3, 0.1), 0.3)
-    np.testing.assert_array_equal(Epoch(*args, NoLimits()).w, Epoch(*args, OFF).w)
+    assert limit_parts(OFF, X.dtype) == {"clip": NOTHING, "constrain": NOTHING}
+    free, far_away = Epoch(*args, OFF), Epoch(*args, Limits(1e9, 1e9, 1e9))
+    np.testing.assert_array_equal(far_away.w, free.w)
+    np.testing.assert_array_equal(far_away.memory.arrays, free.memory.arrays)
 
 
 def test_no_weights_are_weights_of_one():
@@ -200,8 +239,8 @@ def test_float32_stays_float32(limits):
     X, y, weight = make_samples(23, np.float32)
     args = (np.random.default_rng(2).permutation(23), 5, np.linspace(0.3, 0.05, 5), 0.3)
     epoch = Epoch(X, y, weight, *args, LIMITS[limits])
-    work = [a for a in epoch.work if isinstance(a, np.ndarray)]
-    arrays = (epoch.w, epoch.grad, epoch.memory.arrays, *work)
+    names = ("x", "units", "delta", "targets", "weights", "panel", "packed")
+    arrays = (epoch.w, epoch.grad, epoch.memory.arrays, *(epoch.plan[name] for name in names))
     assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
     double = (a.astype(np.float64) for a in (X, y, weight))
     w, _, totals = naive_epoch(*double, *args, LIMITS[limits])
@@ -244,12 +283,13 @@ def test_nan_gets_through_the_limits():
 
 def run_epochs(slice_seconds, monkeypatch, weight, schedule=None, **options):
     """Two epochs as the estimator runs them."""
-    monkeypatch.setattr("fastgd.neural_network.epochs.SLICE_SECONDS", slice_seconds)
+    monkeypatch.setattr("fastgd.neural_network.pace.SLICE_SECONDS", slice_seconds)
     X, y, _ = make_samples(weight.size)
     problem = Problem(LAYERS, LOSSES[LOSS](), 0.3, as_data(X, y, weight), weight.size, X.dtype)
     w = initial()
     runner = EpochRunner(
-        problem, options.get("rows"), 4, Optimizer(SGD(0.1, momentum=MOMENTUM), w),
+        problem, options.get("rows"), 4,
+        Optimizer(SGD(0.1, momentum=MOMENTUM), w, chunk_bounds(LAYERS)),
         shuffle=options.get("shuffle", False), random_state=np.random.RandomState(0),
         dropout=False, limits=OFF, schedule=schedule,
     )  # fmt: skip

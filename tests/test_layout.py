@@ -1,4 +1,4 @@
-"""Where everything lies: the layer table, the flat parameter vector, the workspace."""
+"""Where everything lies: the layer table, the flat parameter vector, chunks, the buffers."""
 
 import copy
 import itertools
@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastgd.kernels import layout
 from fastgd.kernels.activations import ACTIVATIONS, NEEDS_RAW
-from fastgd.kernels.layout import layer_table, make_workspace, n_parameters, parameter_views
+from fastgd.kernels.layout import (
+    chunk_bounds,
+    layer_table,
+    n_parameters,
+    network_plan,
+    parameter_views,
+    plans_of_team,
+)
 from fastgd.neural_network.problem import flat_parameters
 
 WIDTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
@@ -44,25 +52,84 @@ def test_parameters_fill_the_vector_exactly(network):
 
 
 @settings(deadline=None)
-@given(networks(), st.integers(1, 5), st.booleans())
-def test_units_fill_the_workspace_exactly(network, batch_size, gather):
+@given(networks(), st.integers(1, 5), st.booleans(), st.booleans())
+def test_units_fill_the_buffers_exactly(network, rows, gather, drops):
     sizes, activations = network
-    layers = layer_table(sizes, activations)
-    y = np.zeros((9, sizes[-1]), np.float32)
-    work = make_workspace(layers, batch_size, np.float32, y, gather)
-    used = np.zeros(work.units.size, int)
-    for layer, name in zip(layers, (*activations, "identity"), strict=True):
-        for place in ("outputs", "raw") if name in NEEDS_RAW else ("outputs",):
-            start = layer[place] * batch_size
-            used[start : start + layer["n_out"] * batch_size] += 1
-        assert (layer["raw"] >= 0) == (name in NEEDS_RAW)
-    assert (used == 1).all()
-    assert work.delta.size == work.delta_below.size == batch_size * max(sizes[1:])
-    assert work.x.size == (batch_size * sizes[0] if gather else 0)
-    assert work.y.size == batch_size * sizes[-1]
-    assert work.weight.tolist() == [1.0] * batch_size
-    arrays = [a for a in work if isinstance(a, np.ndarray)]
+    rates = (0.5, 0.0, 0.25)[: len(activations)] if drops else ()
+    layers = layer_table(sizes, activations, rates)
+    plan = network_plan(layers, np.float32, rows, sizes[-1], np.float32, sizes[0] * gather)
+    units, deltas = np.zeros(plan["units"].size, int), np.zeros(plan["delta"].size, int)
+    names = (*activations, "identity")
+    for layer, name, rate in zip(layers, names, (*rates, 0.0, 0.0, 0.0, 0.0), strict=False):
+        present = {"outputs": True, "raw": name in NEEDS_RAW, "undropped": rate > 0.0}
+        for place, is_there in present.items():
+            assert (layer[place] >= 0) == is_there
+            if is_there:
+                start = layer[place] * rows
+                units[start : start + layer["n_out"] * rows] += 1
+        start = layer["deltas"] * rows
+        deltas[start : start + layer["n_out"] * rows] += 1
+    assert (units == 1).all(), "a unit has no place, or two have the same"
+    assert (deltas == 1).all()
+    assert plan["x"].size == (rows * sizes[0] if gather else 0)
+    assert plan["targets"].size == rows * sizes[-1]
+    assert plan["weights"].tolist() == [1.0] * rows
+    arrays = [plan[name] for name in ("x", "units", "delta", "targets", "weights")]
     assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(("dtype", "words"), [(np.float32, 3), (np.float64, 6), (np.int64, 6)])
+def test_targets_are_counted_in_words(dtype, words):
+    assert network_plan(LAYERS, np.float32, 4, 3, dtype, 0).record[0]["target_words"] == words
+
+
+def test_a_team_shares_all_but_its_rooms():
+    """Two threads in one room would overwrite each other's packed rows."""
+    plans = plans_of_team(network_plan(LAYERS, np.float64, 4, 2, np.float64, 0), 3)
+    records = [plan.record[0] for plan in plans]
+    for name in records[0].dtype.names:
+        places = {record[name].item() for record in records}
+        assert len(places) == (3 if name in ("panel", "packed") else 1), name
+    assert plans[0]["losses"].size >= 8 * 3
+
+
+@st.composite
+def wide_networks(draw):
+    """Sizes around those of a chunk, of which there may be many; and how large chunks are."""
+    widths = st.one_of(st.integers(1, 40), st.integers(1, 700))
+    sizes = draw(st.lists(widths, min_size=2, max_size=5).map(tuple))
+    return sizes, draw(st.sampled_from([1, 64, 1_000, 16_384])), draw(st.sampled_from([12, 96]))
+
+
+@settings(deadline=None)
+@given(wide_networks())
+def test_chunks_cut_the_parameters_between_rows(drawn):
+    sizes, chunk_parameters, chunk_rows = drawn
+    layers = layer_table(sizes, ("tanh",) * (len(sizes) - 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "CHUNK_PARAMETERS", chunk_parameters)
+        patch.setattr(layout, "CHUNK_ROWS", chunk_rows)
+        bounds = chunk_bounds(layers)
+    assert bounds.dtype == np.int64
+    assert bounds[0] == 0
+    assert bounds[-1] == n_parameters(layers)
+    assert (np.diff(bounds) > 0).all()
+    for cut in bounds[1:-1]:
+        inside = [
+            layer for layer in layers
+            if layer["weights"] <= cut < layer["weights"] + layer["n_in"] * layer["n_out"]
+        ]  # fmt: skip
+        # The only cut that is in no matrix is the one before the first bias.
+        assert inside or cut == layers[0]["biases"]
+        assert all((cut - layer["weights"]) % layer["n_out"] == 0 for layer in inside)
+
+
+def test_chunks_are_of_a_size_that_is_worth_its_own_turn():
+    """A large layer is cut, a small one is not, and nobody gets a handful of parameters."""
+    bounds = chunk_bounds(layer_table((784, 256, 10), ("relu",)))
+    assert 6 <= bounds.size - 1 <= 2 * 784 * 256 // layout.CHUNK_PARAMETERS
+    assert np.diff(bounds).min() >= layout.CHUNK_PARAMETERS // 2
+    assert chunk_bounds(layer_table((64, 32, 10), ("relu",))).size == 2
 
 
 def test_dropout_belongs_to_hidden_layers():
@@ -72,7 +139,7 @@ def test_dropout_belongs_to_hidden_layers():
 
 
 def test_unknown_activation():
-    with pytest.raises(KeyError, match="swoosh"):
+    with pytest.raises((KeyError, ValueError), match="swoosh"):
         layer_table((3, 4, 2), ("swoosh",))
 
 

@@ -1,4 +1,4 @@
-"""Matrix products on flat buffers, and the two kinds of input, against NumPy.
+"""Matrix products at addresses, and the two kinds of input, against NumPy.
 
 All numbers are small integers, so that every result is exact in either precision and no tolerance
 is needed.
@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -15,88 +16,243 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgd.kernels.gemm import gemm, make_engine
-from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
-from fastgd.kernels.linalg import CSR, Dense, accumulate, affine
-from fastgd.neural_network.problem import as_matrix, read_only
+from fastgd.kernels import gemm as module
+from fastgd.kernels.gemm import gemm, product_entries
+from fastgd.kernels.layout import layer_table, n_parameters, network_plan, parameter_views
+from fastgd.kernels.linalg import CSR, Dense, call_accumulate, call_affine, input_entries
+from fastgd.kernels.plan import Plan, address
+from fastgd.neural_network.problem import as_matrix
 
 DTYPES = st.sampled_from([np.float32, np.float64])
+GUARDS = 64
 
 
 @numba.njit
-def call_gemm(engine, m, n, k, alpha, a, ia, ra, ca, b, ib, rb, cb, beta, d, id, rd, c, ic, rc):
-    gemm(engine, m, n, k, alpha, a, ia, ra, ca, b, ib, rb, cb, beta, d, id, rd, c, ic, rc)
+def call_gemm(plans, m, n, k, alpha, a, ra, ca, b, rb, cb, beta, d, rd, c, rc):
+    gemm(plans[0], m, n, k, alpha, a, ra, ca, b, rb, cb, beta, d, rd, c, rc)
 
 
 @numba.njit
-def forward_and_back(
-    engine, x, order, first, n_rows, w, layers, buffer, out, start, scale, keep, d, grad
-):
-    affine(x, order, first, n_rows, w, layers[0], buffer, out, start, engine)
-    accumulate(x, order, first, n_rows, scale, d, keep, grad, buffer, grad, layers[0], engine)
+def call_first_layer(plans, first, cut, n_rows, out, n_out, scale, kept, source, top, bottom):
+    """Forward in two shares of the rows, as two threads would do it, then back."""
+    plan = plans[0]
+    call_affine(plan.affine, plan, first, 0, cut, out)
+    if cut < n_rows:
+        call_affine(plan.affine, plan, first, cut, n_rows, out + cut * n_out * plan.itemsize)
+    call_accumulate(plan.accumulate, plan, first, n_rows, scale, kept, source, top, bottom)
 
 
-def engine_for(dtype, by_blas, longest=70):
-    """Our tiles where this CPU has them, or BLAS."""
-    return make_engine(dtype, longest)._replace(**{"blas_from": 0} if by_blas else {})
+def guarded(room):
+    """The same room, between numbers that nobody may change."""
+    around = np.full(room.size + 2 * GUARDS, 77.0, room.dtype)
+    return around, around[GUARDS : GUARDS + room.size]
+
+
+class Product:
+    """``gemm`` with rooms of the smallest allowed size, and guards around them."""
+
+    def __init__(self, dtype, longest, by_blas):
+        entries = product_entries(dtype, longest)
+        self._around = {}
+        for name in ("panel", "packed"):
+            self._around[name], entries[name] = guarded(entries[name])
+        self.plan = Plan(dtype).set(**entries)
+        if by_blas:
+            self.plan.set(by_blas=True)
+
+    def __call__(self, *args):
+        call_gemm(self.plan.record, *args)
+        for name, around in self._around.items():
+            assert (around[:GUARDS] == 77).all(), name
+            assert (around[-GUARDS:] == 77).all(), name
 
 
 def integers(rng, size, dtype):
     return rng.integers(-8, 9, size).astype(dtype)
 
 
-def embedded(rng, shape, dtype):
-    """A flat array that holds a matrix somewhere: the array, the offset, the row length, a view."""
+def embedded(rng, shape, dtype, gap, around):
+    """A flat array that holds a matrix somewhere: the array, the row length, a view.
+
+    ``around`` stands before the matrix, behind it and between its rows.
+    """
     rows, columns = shape
-    offset, gap, rest = (int(i) for i in rng.integers(0, 4, 3))
-    row_length = columns + gap
-    flat = integers(rng, offset + rows * row_length + rest, dtype)
+    offset, row_length = GUARDS + int(rng.integers(0, 4)), columns + gap
+    flat = np.full(offset + rows * row_length + GUARDS, around, dtype)
     matrix = flat[offset : offset + rows * row_length].reshape(rows, row_length)[:, :columns]
-    return flat, offset, row_length, matrix
+    matrix[:] = integers(rng, shape, dtype)
+    return flat, row_length, matrix
+
+
+def place(matrix):
+    return matrix.__array_interface__["data"][0]
+
+
+def check_gemm(
+    sizes, *, ta=False, tb=False, gaps=(0, 0, 0, 0), alpha=1.0, beta=0.0, one_row_of_d=False,
+    d_is_c=False, by_blas=False, dtype=np.float64, seed=0,
+):  # fmt: skip
+    """One product, whose every number has to be right, and nothing else changed.
+
+    ``gaps`` are the numbers between the rows of A, B, C and D as they lie in memory.
+    """
+    rng = np.random.default_rng(seed)
+    m, n, k = sizes
+    # What lies beside A, B and D must not be used: a NaN would spread.
+    nan = np.nan
+    a, lda, A = embedded(rng, (k, m) if ta else (m, k), dtype, gaps[0], nan)
+    b, ldb, B = embedded(rng, (n, k) if tb else (k, n), dtype, gaps[1], nan)
+    c, ldc, C = embedded(rng, (m, n), dtype, gaps[2], 77.0)
+    d, ldd, D = embedded(rng, (1 if one_row_of_d else m, n), dtype, gaps[3], nan)
+    if d_is_c:
+        ldd, D = ldc, C
+    before = a.copy(), b.copy(), d.copy()
+    product = alpha * (A.T if ta else A) @ (B.T if tb else B) + beta * D
+    expected = c.copy()
+    expected[(place(C) - place(c)) // c.itemsize :][: m * ldc].reshape(m, ldc)[:, :n] = product
+    if beta == 0.0:
+        D[:] = nan  # with a beta of 0, D was perhaps never written
+        before[2][:] = d
+    Product(dtype, k, by_blas)(
+        m, n, k, alpha, place(A), *((1, lda) if ta else (lda, 1)),
+        place(B), *((1, ldb) if tb else (ldb, 1)), beta, place(D), 0 if one_row_of_d else ldd,
+        place(C), ldc,
+    )  # fmt: skip
+    # The whole arrays: what lies around the matrix stays, and so does what is only read.
+    np.testing.assert_array_equal(c, expected)
+    for array, old in zip((a, b, d), before, strict=True):
+        np.testing.assert_array_equal(array, old)
 
 
 @settings(deadline=None)
 @given(
     sizes=st.tuples(*[st.integers(1, 70)] * 3),
     transposes=st.tuples(st.booleans(), st.booleans()),
-    one_row_of_d=st.booleans(),
+    gaps=st.tuples(*[st.integers(0, 3)] * 4),
+    d=st.sampled_from(["rows", "one row", "c"]),
     by_blas=st.booleans(),
     alpha=st.sampled_from([0.0, 1.0, -0.5, 3.0]),
     beta=st.sampled_from([0.0, 1.0, -0.5, 3.0]),
     dtype=DTYPES,
     seed=st.integers(0, 2**32 - 1),
 )
-def test_gemm(sizes, transposes, one_row_of_d, by_blas, alpha, beta, dtype, seed):
-    rng = np.random.default_rng(seed)
-    m, n, k = sizes
-    ta, tb = transposes
-    a, ia, lda, A = embedded(rng, (k, m) if ta else (m, k), dtype)
-    b, ib, ldb, B = embedded(rng, (n, k) if tb else (k, n), dtype)
-    c, ic, ldc, _ = embedded(rng, (m, n), dtype)
-    d, id, ldd, D = embedded(rng, (1 if one_row_of_d else m, n), dtype)
-    expected = c.copy()
-    offset = ic
-    product = alpha * (A.T if ta else A) @ (B.T if tb else B) + beta * D
-    for row in product:
-        expected[offset : offset + n] = row
-        offset += ldc
-    a.flags.writeable = b.flags.writeable = False
-    call_gemm(
-        engine_for(dtype, by_blas), m, n, k, alpha, a, ia, *((1, lda) if ta else (lda, 1)),
-        b, ib, *((1, ldb) if tb else (ldb, 1)), beta, d, id, 0 if one_row_of_d else ldd, c, ic, ldc,
+def test_gemm(sizes, transposes, gaps, d, by_blas, alpha, beta, dtype, seed):
+    check_gemm(
+        sizes, ta=transposes[0], tb=transposes[1], gaps=gaps, alpha=alpha, beta=beta,
+        one_row_of_d=d == "one row", d_is_c=d == "c", by_blas=by_blas, dtype=dtype, seed=seed,
     )  # fmt: skip
-    # The whole array: what lies around the matrix stays.
-    np.testing.assert_array_equal(c, expected)
 
 
-@pytest.mark.parametrize("by_blas", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_gemm_without_keeping_overwrites_even_nan(dtype, by_blas):
-    """beta = 0 means that C was never written before."""
-    a, b, c = np.array([2.0], dtype), np.array([3.0], dtype), np.array([np.nan], dtype)
-    engine = engine_for(dtype, by_blas)
-    call_gemm(engine, 1, 1, 1, 1.0, a, 0, 1, 1, b, 0, 1, 1, 0.0, c, 0, 1, c, 0, 1)
-    assert c.tolist() == [6.0]
+def lanes(dtype):
+    """Numbers in a register."""
+    return module.VECTOR_BYTES // np.dtype(dtype).itemsize
+
+
+BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+TRANSPOSES = pytest.mark.parametrize(
+    ("ta", "tb"), [(False, False), (False, True), (True, False), (True, True)]
+)
+
+
+@BOTH
+@TRANSPOSES
+def test_gemm_of_every_width_around_the_edges(dtype, ta, tb):
+    """One number more or less than one, two, four registers, and than a group of panels."""
+    one = lanes(dtype)
+    for whole in (one, 2 * one, 4 * one, module.PANELS * 2 * one):
+        for n in (whole - 1, whole, whole + 1):
+            for m in (1, 4, module.TILE_ROWS, 2 * module.TILE_ROWS - 1):
+                check_gemm((m, n, 5), ta=ta, tb=tb, beta=1.0, gaps=(1, 2, 3, 1), dtype=dtype)
+
+
+@BOTH
+def test_gemm_of_a_transposed_b_that_is_no_whole_number_of_squares(dtype):
+    """It is transposed in squares of a register a side; what is left over, number by number."""
+    one = lanes(dtype)
+    for k in (1, one - 1, one, one + 1, 2 * one + 3):
+        for n in (1, one - 1, one, one + 1, 2 * one, 2 * one + 1, 5 * one + 2):
+            check_gemm((3, n, k), tb=True, gaps=(0, 1, 1, 0), dtype=dtype)
+
+
+@BOTH
+@TRANSPOSES
+@pytest.mark.parametrize("one_row_of_d", [False, True])
+def test_gemm_of_a_long_sum(dtype, ta, tb, one_row_of_d):
+    """More than DEPTH terms are summed block by block; D counts once."""
+    for k in (module.DEPTH, module.DEPTH + 1, 2 * module.DEPTH + 3):
+        check_gemm(
+            (7, 2 * lanes(dtype) + 1, k), ta=ta, tb=tb, alpha=-0.5, beta=3.0,
+            one_row_of_d=one_row_of_d, dtype=dtype,
+        )  # fmt: skip
+
+
+def far(dtype, length, more=1):
+    """The gap that makes rows of this length lie ``more`` numbers farther apart than FAR_BYTES.
+
+    Those that are longer lie farther apart anyway.
+    """
+    return max(module.FAR_BYTES // np.dtype(dtype).itemsize + more - length, 1)
+
+
+@BOTH
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("often", [module.OFTEN - 1, module.OFTEN, module.OFTEN + 1])
+def test_gemm_with_far_rows_of_b(dtype, more, often):
+    """Packed by groups of panels, if there are so many rows in C that it pays."""
+    group = module.PANELS * 2 * lanes(dtype)
+    for n in (1, 2 * lanes(dtype) + 1, group - 1, group, group + 1, 2 * group + 3):
+        check_gemm(
+            (often, n, 11), gaps=(1, far(dtype, n, more), 2, 1), alpha=3.0, beta=-0.5, dtype=dtype
+        )
+
+
+@BOTH
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("often", [module.OFTEN - 1, module.OFTEN, module.OFTEN + 1])
+def test_gemm_with_far_rows_of_a_transposed_a(dtype, more, often):
+    """Packed by tiles, a block of PACKED_ROWS at a time."""
+    tile, block = module.TILE_ROWS, module.PACKED_ROWS
+    for m in (1, tile - 1, tile, tile + 1, block - 1, block, block + 1, 2 * block + 5):
+        check_gemm(
+            (m, often, 11), ta=True, gaps=(far(dtype, m, more), 1, 2, 1), alpha=3.0, beta=-0.5,
+            dtype=dtype,
+        )  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("tb", [False, True])
+def test_gemm_with_far_rows_in_a_long_sum(dtype, tb):
+    """All ways to pack together: both operands, several groups of panels, blocks of k and rows."""
+    m, n, k = module.PACKED_ROWS + 5, module.PANELS * 2 * lanes(dtype) + 9, module.DEPTH + 6
+    gaps = far(dtype, m, 2), far(dtype, k if tb else n, 3), 1, 0
+    check_gemm((m, n, k), ta=True, tb=tb, gaps=gaps, alpha=-0.5, beta=1.0, d_is_c=True, dtype=dtype)
+
+
+@BOTH
+def test_gemm_gives_the_same_bits_whatever_the_number_of_rows(dtype):
+    """So that threads may share the rows; with numbers that round, unlike all others here."""
+    rng = np.random.default_rng(0)
+    m, n, k = module.OFTEN + 11, 2 * lanes(dtype) + 3, 37
+    for ta, tb in ((False, False), (False, True), (True, False)):
+        A, B = rng.normal(size=(k, m) if ta else (m, k)), rng.normal(size=(k, n))
+        A, B = A.astype(dtype), np.ascontiguousarray(B.T if tb else B, dtype)
+        run = Product(dtype, k, False)
+        if run.plan["by_blas"]:
+            pytest.skip("BLAS promises no such thing")
+
+        def product(top, bottom, A=A, B=B, ta=ta, tb=tb, run=run):
+            C = np.full((bottom - top, n), np.nan, dtype)
+            run(
+                bottom - top, n, k, 1.0, place(A[:, top:] if ta else A[top:]),
+                *((1, m) if ta else (k, 1)), place(B), *((1, k) if tb else (n, 1)), 0.0, place(C),
+                n, place(C), n,
+            )  # fmt: skip
+            return C
+
+        whole = product(0, m)
+        assert np.abs(whole - (A.T if ta else A) @ (B.T if tb else B)).max() < 1e-4
+        for cut in (1, 5, 12, 17, m - 1):
+            np.testing.assert_array_equal(np.vstack([product(0, cut), product(cut, m)]), whole)
 
 
 def csr_of(rng, n_rows, n_features, dtype, index_type):
@@ -107,20 +263,20 @@ def csr_of(rng, n_rows, n_features, dtype, index_type):
     data = integers(rng, indices.size, dtype)
     dense = np.zeros((n_rows, n_features), dtype)
     np.add.at(dense, (np.repeat(np.arange(n_rows), lengths), indices), data)
-    return CSR(read_only(data), read_only(indices), read_only(indptr), n_features), dense
+    return CSR(data, indices, indptr, n_features), dense
 
 
 @settings(deadline=None)
 @given(
     kind=st.sampled_from(["dense", np.int32, np.int64]),
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 6), st.integers(1, 6)),
-    keep=st.sampled_from([0.0, 1.0]),
+    kept=st.sampled_from([0.0, 0.5, 1.0]),
     scale=st.sampled_from([1.0, 0.25, -2.0]),
     dtype=DTYPES,
     seed=st.integers(0, 2**32 - 1),
     data=st.data(),
 )
-def test_first_layer(kind, sizes, keep, scale, dtype, seed, data):
+def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
     """``affine`` and ``accumulate``, on some rows in any order, or on a range of them."""
     rng = np.random.default_rng(seed)
     n_samples, n_features, n_out = sizes
@@ -133,6 +289,9 @@ def test_first_layer(kind, sizes, keep, scale, dtype, seed, data):
     order = rng.permutation(n_samples) if data.draw(st.booleans()) else np.empty(0, np.int64)
     first = data.draw(st.integers(0, n_samples - 1))
     n_rows = data.draw(st.integers(1, n_samples - first))
+    cut = data.draw(st.integers(1, n_rows))
+    top = data.draw(st.integers(0, n_features - 1))
+    bottom = data.draw(st.integers(top + 1, n_features))
     rows = (order if order.size else np.arange(n_samples))[first : first + n_rows]
 
     # Two layers, so that the biases do not follow right after the weights.
@@ -141,67 +300,102 @@ def test_first_layer(kind, sizes, keep, scale, dtype, seed, data):
     (W, _), (bias, _) = parameter_views(w, layers)
     start = 3
     out = integers(rng, start + n_rows * n_out + 2, dtype)
-    delta = integers(rng, n_rows * n_out + 2, dtype)
     grad = integers(rng, w.size, dtype)
-    gradient_before = parameter_views(grad.copy(), layers)[0][0]
-    if keep == 0.0:
-        parameter_views(grad, layers)[0][0][:] = np.nan
+    # What is kept may be that of another vector: of the parameters, for the penalty.
+    source = grad if data.draw(st.booleans()) else integers(rng, w.size, dtype)
+    kept_part = kept * parameter_views(source.copy(), layers)[0][0]
+    if kept == 0.0:
+        parameter_views(source, layers)[0][0][:] = np.nan
+    gathers = kind == "dense" and order.size > 0
+    batch_rows = n_rows + data.draw(st.integers(0, 2))
+    plan = network_plan(layers, dtype, batch_rows, 1, np.int64, n_features if gathers else 0)
+    plan.set(w=w, grad=grad, order=order, n_samples=n_samples, **input_entries(x, dtype))
+    if data.draw(st.booleans()):
+        plan.set(by_blas=True)
+    around, x_room = guarded(plan["x"])
+    plan.set(x=x_room)
+    deltas = plan["delta"][: n_rows * n_out]
+    plan["delta"][:] = np.nan
+    deltas[:] = integers(rng, deltas.size, dtype)
+
     expected_out, expected_grad = out.copy(), grad.copy()
     expected_out[start : start + n_rows * n_out] = (X[rows] @ W + bias).ravel()
-    parameter_views(expected_grad, layers)[0][0][:] = (
-        scale * X[rows].T @ delta[: n_rows * n_out].reshape(n_rows, n_out) + keep * gradient_before
-    )
-    gathers = kind == "dense" and order.size > 0
-    buffer = np.full(n_rows * n_features if gathers else 0, np.nan, dtype)
-
-    forward_and_back(
-        engine_for(dtype, data.draw(st.booleans())),
-        x, order, first, n_rows, w, layers, buffer, out, start, scale, keep, delta, grad,
+    gradient = scale * X[rows].T @ deltas.reshape(n_rows, n_out) + kept_part
+    parameter_views(expected_grad, layers)[0][0][top:bottom] = gradient[top:bottom]
+    call_first_layer(
+        plan.record, first, cut, n_rows, place(out[start:]), n_out, scale, kept, address(source),
+        top, bottom,
     )  # fmt: skip
     np.testing.assert_array_equal(out, expected_out)
     np.testing.assert_array_equal(grad, expected_grad)
-
-
-def test_dense_keeps_any_share_of_the_gradient():
-    """A dense input may keep any part of the old gradient."""
-    X = np.array([[1.0, 2.0]])
-    layers = layer_table((2, 1), ())
-    w, grad, out = np.zeros(3), np.array([4.0, 8.0, 5.0]), np.zeros(1)
-    order, delta = np.empty(0, np.int64), np.ones(1)
-    forward_and_back(
-        engine_for(X.dtype, False),
-        as_matrix(X), order, 0, 1, w, layers, np.empty(0), out, 0, 1.0, 0.5, delta, grad,
-    )  # fmt: skip
-    assert grad.tolist() == [3.0, 6.0, 5.0]
+    assert (around[:GUARDS] == 77).all()
+    assert (around[-GUARDS:] == 77).all()
 
 
 def test_as_matrix_copies_only_what_it_must():
     X = np.arange(6.0).reshape(2, 3)
     assert np.shares_memory(as_matrix(X).values, X)
-    turned = np.asfortranarray(X)
-    assert as_matrix(turned).values.tolist() == X.ravel().tolist()
-    every_other = np.arange(12.0).reshape(2, 6)[:, ::2]
-    assert as_matrix(every_other).values.tolist() == every_other.ravel().tolist()
-    assert not as_matrix(X).values.flags.writeable
+    for other in (np.asfortranarray(X), np.arange(12.0).reshape(2, 6)[:, ::2]):
+        values = as_matrix(other).values
+        assert values.flags.c_contiguous
+        assert values.tolist() == other.tolist()
     assert X.flags.writeable
 
 
+def on_another_cpu(code, tmp_path, **environment):
+    """Run a script that compiles for another CPU than this one; what it printed."""
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    own = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, **own, **environment}, cwd=root, capture_output=True, text=True,
+        check=False, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+LOSS_CURVE = """
+import numpy as np
+from fastgd import MLPClassifier
+from fastgd.kernels.gemm import HAS_TILES
+
+X = np.random.RandomState(0).normal(size=(60, 5))
+clf = MLPClassifier((7, 6), random_state=0, max_iter=3, n_iter_no_change=9)
+curve = [float(loss) for loss in clf.fit(X, X[:, 0] > 0).loss_curve_]
+"""
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_cpu_without_wide_registers(tmp_path):
     """All products go to BLAS there."""
-    code = (
-        "import numpy as np; from fastgd import MLPClassifier;"
-        "X = np.random.RandomState(0).normal(size=(60, 5)); y = (X[:, 0] > 0) * 1;"
-        "clf = MLPClassifier((7, 6), random_state=0, max_iter=3, n_iter_no_change=9);"
-        "print([float(loss) for loss in clf.fit(X, y).loss_curve_])"
-    )
-    curves = [
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", code],
-                env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **extra},
-                capture_output=True, text=True, check=True,
-            ).stdout
-        )
-        for extra in ({}, {"NUMBA_CPU_NAME": "generic"})
-    ]  # fmt: skip
-    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-12)
+    here = {}
+    exec(LOSS_CURVE, here)
+    assert here["HAS_TILES"] == module.HAS_TILES
+    code = "import json" + LOSS_CURVE + "print(json.dumps([HAS_TILES, curve]))"
+    has_tiles, curve = json.loads(on_another_cpu(code, tmp_path, NUMBA_CPU_NAME="generic"))
+    assert not has_tiles
+    np.testing.assert_allclose(curve, here["curve"], rtol=1e-12)
+
+
+NARROWER = """
+import sys
+from llvmlite import binding
+
+features = binding.get_host_cpu_features()
+for name in list(features):
+    features[name] = features[name] and not name.startswith("avx512")
+binding.get_host_cpu_features = lambda: features
+import pytest
+from fastgd.kernels.gemm import HAS_TILES, VECTOR_BYTES
+
+assert (HAS_TILES, VECTOR_BYTES) == (True, 32)
+sys.exit(pytest.main(["-q", "-x", {file!r}, "-k", "test_gemm"]))
+"""
+
+
+@pytest.mark.skipif(module.VECTOR_BYTES != 64, reason="the tests above have run with these tiles")
+def test_a_cpu_with_registers_of_half_the_width(tmp_path):
+    """Most CPUs have AVX2 only: other tiles, which this CPU can run as well."""
+    assert " passed" in on_another_cpu(NARROWER.format(file=__file__), tmp_path)

@@ -14,7 +14,8 @@ from fastgd._record import checked
 from fastgd.kernels.activations import ACTIVATIONS
 from fastgd.kernels.layout import layer_table, n_parameters
 from fastgd.kernels.losses import LOSSES
-from fastgd.neural_network.problem import Problem, as_data, predict
+from fastgd.neural_network.prediction import Predictor
+from fastgd.neural_network.problem import Problem, as_data
 
 RECORDED = np.load(Path(__file__).parent / "recorded" / "gradients.npz")
 CASES = json.loads(str(RECORDED["cases"]))
@@ -58,7 +59,7 @@ def test_autograd(loss, kind):
         np.testing.assert_allclose(
             gradient, RECORDED[case["key"] + "_gradient"], rtol=1e-10, atol=1e-13
         )
-        outputs = predict(problem.layers, w, instance, X)
+        outputs = Predictor(problem.layers, w, instance, None).outputs(X)
         np.testing.assert_allclose(outputs, RECORDED[case["output_key"]], rtol=1e-12, atol=1e-15)
 
 

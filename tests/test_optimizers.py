@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 import naive
 from fastgd import MLPClassifier, optimizers
 from fastgd._record import BOUNDS, checked
+from fastgd.kernels.team import together
 from fastgd.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer
 
 RECORDED = np.load(Path(__file__).parent / "recorded" / "optimizers.npz")
@@ -213,3 +214,149 @@ def test_momentum_zero_equals_plain_descent():
     w, gradients = RECORDED["w0"], RECORDED["gradients"][:20]
     plain, _ = run(SGD(learning_rate=0.1), w, gradients)
     np.testing.assert_allclose(plain, w - 0.1 * np.cumsum(gradients, axis=0), rtol=1e-13)
+
+
+N_LONG = 150  # parameters of a vector of several chunks, the last one shorter
+
+
+@pytest.fixture
+def short_chunks(monkeypatch):
+    """Chunks of 64 parameters, each of which has its own part of a rule's memory."""
+    monkeypatch.setattr(optimizers, "CHUNK_PARAMETERS", 64)
+
+
+def long_vectors(n_steps=12, n=N_LONG):
+    rng = np.random.default_rng(7)
+    return rng.normal(size=n), rng.normal(size=(n_steps, n))
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("name", "fields"), list(unusual_cases()))
+def test_formula_of_the_paper_in_chunks(name, fields, dtype):
+    """Also what a rule counts in its scalars, which each chunk has for itself."""
+    rule = OPTIMIZERS[name](**fields)
+    assert rule.elementwise
+    w, gradients = long_vectors()
+    assert Optimizer(rule, w).memory.chunks.tolist() == [0, 64, 128, 150]
+    expected = naive.trajectory(name, w, gradients, rule._asdict())
+    iterates, solutions = run(rule, w.astype(dtype), gradients)
+    tolerance = 1e-11 if dtype == np.float64 else 2e-3
+    np.testing.assert_allclose(iterates, expected, rtol=tolerance, atol=tolerance)
+    # The same rule with one chunk: the memory may lie elsewhere, the numbers are the same.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizers, "CHUNK_PARAMETERS", 10**6)
+        for a, b in zip(run(rule, w.astype(dtype), gradients), (iterates, solutions), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [(0, [0, 0]), (1, [0, 1]), (64, [0, 64]), (65, [0, 64, 65]), (128, [0, 64, 128])],
+)
+@pytest.mark.usefixtures("short_chunks")
+def test_chunks_of_a_vector(n, expected):
+    w = np.ones(n)
+    optimizer = Optimizer(Adam(), w)
+    assert optimizer.memory.chunks.tolist() == expected
+    optimizer.update(w, np.ones(n))
+    assert (w < 1).all()
+    assert optimizer.state.shape == (len(Adam().state), n)
+
+
+class Diary(NamedTuple):
+    """A rule whose state tells which gradients it has seen, at which places."""
+
+    learning_rate: float = 1.0
+    elementwise = True
+    state = ("sum", "last", "weighted")
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        for i in range(w.size):
+            state[0, i] += g[i]
+            state[1, i] = g[i]
+            state[2, i] += t * g[i]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.integers(1, 200), st.lists(st.integers(1, 199), max_size=6), st.sampled_from("fd"),
+    st.integers(1, 4),
+)  # fmt: skip
+def test_state_is_one_row_for_each_name_however_it_is_cut(n, cuts, kind, n_steps):
+    chunks = np.array([0, *sorted({cut for cut in cuts if cut < n}), n])
+    w, gradients = np.zeros(n, kind), long_vectors(n_steps, n)[1].round().astype(kind)
+    optimizer = Optimizer(Diary(), w, chunks)
+    for g in gradients:
+        optimizer.update(w, g)
+    expected = gradients.sum(axis=0), gradients[-1], np.arange(1, n_steps + 1) @ gradients
+    np.testing.assert_array_equal(optimizer.state, expected)
+    assert optimizer.state.dtype == w.dtype
+    # A copy that goes on, or that was pickled, remembers the same.
+    for heir in (pickle.loads(pickle.dumps(optimizer)), optimizer.successor(Diary(), w, chunks)):
+        np.testing.assert_array_equal(heir.state, optimizer.state)
+        heir.update(w, gradients[0])
+        assert heir.n_updates == n_steps + 1
+    np.testing.assert_array_equal(optimizer.state, expected)  # and is a copy
+    others = np.unique([0, n // 2, n])
+    fits = np.array_equal(others, chunks)
+    assert (optimizer.successor(Diary(), w, others) is not None) == fits
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_several_threads_update_as_one(name, dtype, monkeypatch):
+    w, gradients = long_vectors()
+    alone = run(OPTIMIZERS[name](), w.astype(dtype), gradients)
+    sizes = []
+
+    def noted(kernel, plans, size, *arguments):
+        sizes.append(size)
+        return together(kernel, plans, size, *arguments)
+
+    monkeypatch.setattr(optimizers, "together", noted)
+    monkeypatch.setattr(optimizers, "WORTH_THREADS", N_LONG)
+    monkeypatch.setattr("fastgd._threads._n_processors", lambda: 4)
+    for n_threads in (2, 4):
+        monkeypatch.setattr(optimizers, "allowed_threads", lambda n=n_threads: n)
+        team = run(OPTIMIZERS[name](), w.astype(dtype), gradients)
+        assert set(sizes) == {n_threads}
+        sizes.clear()
+        for a, b in zip(team, alone, strict=True):
+            np.testing.assert_array_equal(a, b)
+    # One parameter less is not worth it.
+    monkeypatch.setattr(optimizers, "WORTH_THREADS", N_LONG + 1)
+    run(OPTIMIZERS[name](), w.astype(dtype), gradients[:1])
+    assert sizes == [1]
+
+
+class Normalised(NamedTuple):
+    """A user's rule that needs the whole gradient: every step has the same length."""
+
+    learning_rate: float = 0.25
+    scalars = ("size", "n_calls")
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        total = 0.0
+        for i in range(g.size):
+            total += g[i] * g[i]
+        for i in range(w.size):
+            w[i] -= learning_rate * g[i] / np.sqrt(total)
+        scalars[0] = w.size
+        scalars[1] += 1
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize("chunks", [None, np.array([0, 64, N_LONG])])
+def test_a_rule_that_is_not_elementwise_gets_the_whole_vector(chunks, monkeypatch):
+    monkeypatch.setattr(optimizers, "WORTH_THREADS", 1)
+    monkeypatch.setattr(optimizers, "allowed_threads", lambda: 3)
+    monkeypatch.setattr("fastgd._threads._n_processors", lambda: 4)
+    w, (g, *_) = long_vectors()
+    before = w.copy()
+    optimizer = Optimizer(Normalised(), w, chunks)
+    optimizer.update(w, g)
+    np.testing.assert_allclose(w, before - 0.25 * g / np.linalg.norm(g), rtol=1e-12)
+    assert optimizer.memory.scalars.tolist() == [[N_LONG, 1]]
+    assert optimizer.state.shape == (0, N_LONG)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.kernels.activations import NAMES, NEEDS_RAW, activation_addresses
+from fastgd.kernels.activations import ACTIVATIONS, NAMES, NEEDS_RAW, activation_addresses
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.plan import LAYER, Plan
 
@@ -53,6 +53,9 @@ def layer_table(
     n_weights = table["n_in"] * table["n_out"]
     table["weights"] = np.cumsum(n_weights) - n_weights
     table["biases"] = n_weights.sum() + np.cumsum(table["n_out"]) - table["n_out"]
+    for name in activations:
+        if name not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {name!r}.")
     names = (*activations, "identity")
     table["activation"] = [NAMES.index(name) for name in names]
     table["deltas"] = np.cumsum(table["n_out"]) - table["n_out"]

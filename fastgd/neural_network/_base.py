@@ -367,21 +367,20 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         network, predictor = _predictors.pop(self, (None, None))
         loss = self._loss if hasattr(self, "_loss") else self._chosen_loss()
         arrays = (*self.coefs_, *self.intercepts_)
-        wanted = Network(arrays, self.activation, loss, self.n_jobs)
+        activations = self._per_hidden_layer("activation", len(self.coefs_) - 1)
+        wanted = Network(arrays, activations, loss, self.n_jobs)
         if network is None or not network.is_same(wanted):
-            predictor = self._new_predictor(loss)
-        X = self._validate_samples(X, arrays[0].shape[0], predictor.dtype)
+            # The network is that of the parameters: hidden_layer_sizes and loss may have been
+            # changed for a next fit.
+            sizes = sizes_of(self.coefs_)
+            w = flat_parameters(self.coefs_, self.intercepts_, sizes)
+            predictor = Predictor(layer_table(sizes, activations), w, loss, self.n_jobs)
+        X = self._validate_samples(X, np.shape(arrays[0])[0], predictor.dtype)
         result = getattr(predictor, method)(X)
-        _predictors[self] = wanted, predictor
+        # A copy of parameters that are no views of one vector would not see them change.
+        if getattr(arrays[0], "base", None) is predictor.w:
+            _predictors[self] = wanted, predictor
         return result
-
-    def _new_predictor(self, loss: Any) -> Predictor:
-        # The network is that of the parameters: hidden_layer_sizes and loss may have been changed
-        # for a next fit.
-        sizes = sizes_of(self.coefs_)
-        w = flat_parameters(self.coefs_, self.intercepts_, sizes)
-        layers = layer_table(sizes, self._per_hidden_layer("activation", len(sizes) - 2))
-        return Predictor(layers, w, loss, self.n_jobs)
 
     def _validate_samples(self, X: Any, n_features: int, dtype: Any) -> Any:
         if self._needs_no_validation(X, n_features, dtype):
@@ -401,7 +400,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
             and X.dtype == dtype
             and X.ndim == 2
             and X.shape[0] > 0
-            and X.shape[1] == n_features == self.n_features_in_
+            and X.shape[1] == n_features == getattr(self, "n_features_in_", None)
             and X.flags.c_contiguous
             and X.flags.aligned
             and not hasattr(self, "feature_names_in_")

@@ -17,6 +17,7 @@ from fastgd.kernels.layout import multiplications, plans_of_team
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.team import together
+from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.problem import Problem
 from fastgd.optimizers import Optimizer, schedules
@@ -81,7 +82,8 @@ class EpochRunner:
             dropout=dropout_masks, **limit_parts(limits, problem.dtype),
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
-        self._plans = plans_of_team(plan, threads_worth(work, problem.n_jobs, LEAST_A_STEP))
+        n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP) if HAS_TILES else 1
+        self._plans = plans_of_team(plan, n_threads)
         self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
 
     def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:

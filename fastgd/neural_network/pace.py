@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 SLICE_SECONDS = 0.1
-TRIAL_SECONDS = 0.02
+TRIAL_SECONDS = 0.01
 
-# Until the way that is not in use is tried again.
-SECONDS_TOGETHER, SECONDS_ALONE = 2.0, 0.5
+# Until the way that is not in use is tried: for the first time, and then again.
+SECONDS_AT_FIRST, SECONDS_TOGETHER, SECONDS_ALONE = 0.1, 2.0, 0.5
 
 # A team of threads must beat a single one by so much: its processors could do other work.
 WORTH = 0.85
@@ -30,7 +30,7 @@ class Pace:
     def __init__(self, most_threads: int, compiles: bool) -> None:
         self._most, self._compiles = most_threads, compiles
         self._seconds: dict[int, float] = {}  # of a batch, by number of threads
-        self._until_trial = SECONDS_ALONE
+        self._until_trial = SECONDS_AT_FIRST
         self.n_threads, self.n_batches = (1 if compiles else most_threads), 1
 
     def learn(self, n_threads: int, n_batches: int, seconds: float) -> None:

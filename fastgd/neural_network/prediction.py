@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastgd.kernels.losses import link_part
 from fastgd.kernels.network import predict_blocks
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import together
+from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.problem import as_matrix
 from fastgd.solvers.objective import LEAST_A_PASS, block_rows
 
@@ -37,14 +39,14 @@ class Predictor:
     """
 
     def __init__(self, layers: NDArray[Any], w: NDArray[Any], loss: Any, n_jobs: int | None):
-        self._layers, self._w, self._loss, self._n_jobs = layers, w, loss, n_jobs
-        self.dtype = w.dtype
+        self._layers, self._loss, self._n_jobs = layers, loss, n_jobs
+        self.w, self.dtype = w, w.dtype
         self._link = link_part(loss, w.dtype)
         self._kept: Plan | None = None
 
     def outputs(self, X: Any) -> NDArray[Any]:
         """Outputs (N, K) for validated samples."""
-        out = np.empty((X.shape[0], int(self._layers["n_out"][-1])), self._w.dtype)
+        out = np.empty((X.shape[0], int(self._layers["n_out"][-1])), self.w.dtype)
         self._run(X, out=out)
         return out
 
@@ -64,8 +66,9 @@ class Predictor:
             # The user's arrays are not kept.
             plan.set(values=NOWHERE, out=NOWHERE, codes=NOWHERE)
             return
-        n_threads = threads_worth(n_samples * self._w.size, self._n_jobs, LEAST_A_PASS)
-        rows = block_rows(self._layers, n_samples, self._w.dtype)
+        work = n_samples * self.w.size
+        n_threads = threads_worth(work, self._n_jobs, LEAST_A_PASS) if HAS_TILES else 1
+        rows = block_rows(self._layers, n_samples, self.w.dtype)
         rows = min(rows, -(-n_samples // n_threads))
         # Each thread predicts other rows, so each has all buffers of its own.
         plans = [self._new_plan(rows, matrix) for _ in range(n_threads)]
@@ -75,27 +78,23 @@ class Predictor:
             together(predict_blocks, plans, size)
 
     def _new_plan(self, rows: int, matrix: Any) -> Plan:
-        plan = network_plan(self._layers, self._w.dtype, rows, 1, np.int64, 0)
-        return plan.set(w=self._w, link=self._link, **input_entries(matrix, self._w.dtype))
+        plan = network_plan(self._layers, self.w.dtype, rows, 1, np.int64, 0)
+        return plan.set(w=self.w, link=self._link, **input_entries(matrix, self.w.dtype))
 
 
 class Network(NamedTuple):
-    """What a predictor was made of: as long as these are the same objects, it is good."""
+    """What a predictor was made of: as long as these are the same, it is good."""
 
     arrays: tuple[NDArray[Any], ...]
-    activation: Any
+    activations: tuple[str, ...]
     loss: Any
     n_jobs: int | None
 
     def is_same(self, other: Network) -> bool:
         return (
             len(self.arrays) == len(other.arrays)
-            and all(map(_is, self.arrays, other.arrays))
-            and self.activation is other.activation
+            and all(map(operator.is_, self.arrays, other.arrays))
+            and self.activations == other.activations
             and self.loss is other.loss
             and self.n_jobs == other.n_jobs
         )
-
-
-def _is(a: Any, b: Any) -> bool:
-    return a is b

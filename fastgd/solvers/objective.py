@@ -19,6 +19,7 @@ from fastgd.kernels.losses import loss_part
 from fastgd.kernels.network import Data, objective
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import together
+from fastgd.kernels.tiles import HAS_TILES
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**22
@@ -96,7 +97,8 @@ class Objective:
             block_rows(layers, n_samples, dtype), gather=False,
         )  # fmt: skip
         work = multiplications(layers, n_samples)
-        self._plans = plans_of_team(plan, threads_worth(work, n_jobs, LEAST_A_PASS))
+        n_threads = threads_worth(work, n_jobs, LEAST_A_PASS) if HAS_TILES else 1
+        self._plans = plans_of_team(plan, n_threads)
         self._grad = np.empty(self.n_parameters, dtype)
         self._nothing = np.empty(0, dtype)
         self._seen: tuple[NDArray[Any], tuple[float, float]] | None = None

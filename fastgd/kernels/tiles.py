@@ -1,0 +1,218 @@
+"""Register tiles: the inner kernel of a matrix product, written as vector instructions.
+
+A tile of C, some rows by one or two vectors, stays in registers while the sum over k runs; each
+step loads the vectors of B once and broadcasts one element of A for each row.  That is the inner
+kernel of Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication".  Columns
+beyond the edge are masked, so every shape runs at full width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.core.extending import intrinsic
+
+from fastgd._jit import njit
+from fastgd.kernels.parts import native_call
+
+
+def _registers() -> tuple[bool, int, int]:
+    """Whether tiles beat BLAS on this CPU; bytes of a register; rows of a tile that fit."""
+    known = numba.config.CPU_NAME in (None, "", "host")
+    features = binding.get_host_cpu_features() if known else {}
+    if features.get("avx512f"):
+        return True, 64, 12
+    if features.get("avx2") and features.get("fma"):
+        return True, 32, 6
+    return False, 16, 4
+
+
+HAS_TILES, VECTOR_BYTES, TILE_ROWS = _registers()
+
+
+def _tile(n_rows: int, n_vectors: int) -> Any:
+    """Build the kernel for a tile of C of ``n_rows`` by ``n_vectors`` registers."""
+
+    @intrinsic
+    def tile(typingctx, k, alpha, a, a_row, a_col, b, ldb, beta, d, ldd, c, ldc, n):
+        lanes = VECTOR_BYTES * 8 // alpha.bitwidth
+        i = types.intp
+        signature = types.void(i, alpha, i, i, i, i, i, alpha, i, i, i, i, i)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
+            k, alpha, a, a_row, a_col, b, ldb, beta, d, ldd, c, ldc, n = args
+            element = context.get_value_type(sig.args[1])
+            vector = Vectors(builder, element, lanes, n_vectors, n)
+            pointer = element.as_pointer()
+            a, b, c, d = (builder.inttoptr(address, pointer) for address in (a, b, c, d))
+            sums = _sum_over_k(builder, vector, n_rows, k, a, a_row, a_col, b, ldb)
+            _store(builder, vector, element, sums, alpha, beta, d, ldd, c, ldc)
+
+        return signature, codegen
+
+    return tile
+
+
+class Vectors:
+    """Loads, stores and broadcasts of ``count`` registers in a row, masked to ``n`` columns."""
+
+    def __init__(self, builder: Any, element: Any, lanes: int, count: int, n: Any) -> None:
+        self._builder, self._lanes, self.count = builder, lanes, count
+        self.type = ir.VectorType(element, lanes)
+        self.zero = ir.Constant(self.type, [0.0] * lanes)
+        self._align = ir.Constant(ir.IntType(32), 4 if element == ir.FloatType() else 8)
+        index = ir.VectorType(ir.IntType(64), lanes)
+        limit = self.broadcast(n, index)
+        self._masks = [
+            builder.icmp_signed(
+                "<", ir.Constant(index, list(range(i * lanes, (i + 1) * lanes))), limit
+            )
+            for i in range(count)
+        ]
+        mask = ir.VectorType(ir.IntType(1), lanes)
+        pointer, i32 = self.type.as_pointer(), ir.IntType(32)
+        suffix = f"v{lanes}{'f32' if element == ir.FloatType() else 'f64'}.p0"
+        self._load = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(self.type, [pointer, i32, mask, self.type]),
+            f"llvm.masked.load.{suffix}",
+        )
+        self._store = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [self.type, pointer, i32, mask]),
+            f"llvm.masked.store.{suffix}",
+        )
+
+    def broadcast(self, value: Any, kind: Any = None) -> Any:
+        """A vector with ``value`` in each lane."""
+        kind = kind or self.type
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self._builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self._lanes), [0] * self._lanes)
+        return self._builder.shuffle_vector(first, undefined, lanes)
+
+    def _at(self, pointer: Any, i: int) -> Any:
+        moved = self._builder.gep(pointer, [ir.Constant(ir.IntType(64), i * self._lanes)])
+        return self._builder.bitcast(moved, self.type.as_pointer())
+
+    def load(self, pointer: Any, i: int) -> Any:
+        """Register ``i`` of the row that begins at ``pointer``; 0 beyond the edge."""
+        arguments = [self._at(pointer, i), self._align, self._masks[i], self.zero]
+        return self._builder.call(self._load, arguments)
+
+    def store(self, value: Any, pointer: Any, i: int) -> None:
+        """Write register ``i`` of a row, up to the edge."""
+        arguments = [value, self._at(pointer, i), self._align, self._masks[i]]
+        self._builder.call(self._store, arguments)
+
+
+def _sum_over_k(
+    builder: Any, vector: Vectors, n_rows: int, k: Any, a: Any, a_row: Any, a_col: Any, b: Any,
+    ldb: Any,
+) -> list[list[Any]]:  # fmt: skip
+    """The loop over k; returns the sums, ``n_rows`` lists of registers."""
+    fused = ("contract",)
+    i64 = ir.IntType(64)
+    before = builder.block
+    loop, done = builder.append_basic_block("sum"), builder.append_basic_block("summed")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    p = builder.phi(i64)
+    p.add_incoming(ir.Constant(i64, 0), before)
+    sums = [[builder.phi(vector.type) for _ in range(vector.count)] for _ in range(n_rows)]
+    row_of_b = builder.gep(b, [builder.mul(p, ldb)])
+    column_of_a = builder.gep(a, [builder.mul(p, a_col)])
+    of_b = [vector.load(row_of_b, v) for v in range(vector.count)]
+    grown = []
+    for i in range(n_rows):
+        place = builder.gep(column_of_a, [builder.mul(ir.Constant(i64, i), a_row)])
+        of_a = vector.broadcast(builder.load(place))
+        products = [builder.fmul(of_a, x, flags=fused) for x in of_b]
+        grown.append(
+            [builder.fadd(s, x, flags=fused) for s, x in zip(sums[i], products, strict=True)]
+        )
+    following = builder.add(p, ir.Constant(i64, 1))
+    p.add_incoming(following, loop)
+    for phis, values in zip(sums, grown, strict=True):
+        for phi, value in zip(phis, values, strict=True):
+            phi.add_incoming(vector.zero, before)
+            phi.add_incoming(value, loop)
+    builder.cbranch(builder.icmp_signed("<", following, k), loop, done)
+    builder.position_at_end(done)
+    return grown
+
+
+def _store(
+    builder: Any, vector: Vectors, element: Any, sums: list[list[Any]], alpha: Any, beta: Any,
+    d: Any, ldd: Any, c: Any, ldc: Any,
+) -> None:  # fmt: skip
+    """C = alpha · sums + beta · D; with a beta of 0, D may be anything."""
+    without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
+    alpha, beta = vector.broadcast(alpha), vector.broadcast(beta)
+    for i, row in enumerate(sums):
+        number = ir.Constant(ir.IntType(64), i)
+        row_of_d = builder.gep(d, [builder.mul(number, ldd)])
+        row_of_c = builder.gep(c, [builder.mul(number, ldc)])
+        for v, total in enumerate(row):
+            old = builder.select(without_d, vector.zero, vector.load(row_of_d, v))
+            scaled, kept = builder.fmul(alpha, total), builder.fmul(beta, old, flags=("contract",))
+            vector.store(builder.fadd(scaled, kept, flags=("contract",)), row_of_c, v)
+
+
+def _column(n_vectors: int) -> Any:
+    """Build the loop over the tiles of a column of C that is ``n_vectors`` registers wide."""
+    tall, four, one = _tile(TILE_ROWS, n_vectors), _tile(4, n_vectors), _tile(1, n_vectors)
+
+    @njit
+    def run(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
+        i = 0
+        while i + TILE_ROWS <= m:
+            tall(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
+                 beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
+            i += TILE_ROWS
+        while i + 4 <= m:
+            four(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
+                 beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
+            i += 4
+        while i < m:
+            one(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
+                beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
+            i += 1
+
+    return run
+
+
+_wide, _narrow = _column(2), _column(1)
+
+
+def column_of_tiles(m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
+    """The tiles of a column of C that is at most two registers wide."""
+    if n * size > VECTOR_BYTES:
+        _wide(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+    else:
+        _narrow(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+
+
+def tiles_signature(real: Any) -> Any:
+    i = types.intp
+    return types.void(i, i, i, i, real, i, i, i, i, i, real, i, i, i, i)
+
+
+@intrinsic
+def call_tiles(
+    typingctx, address, m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row,
+    real,
+):  # fmt: skip
+    """Call ``column_of_tiles`` by its address: it would be optimised again within each caller.
+
+    ``real`` is a number of the precision of the matrices.
+    """
+    signature = tiles_signature(real)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return native_call(context, builder, args[0], signature, args[1:-1])
+
+    return types.void(types.intp, *signature.args, real), codegen

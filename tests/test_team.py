@@ -1,0 +1,375 @@
+"""Teams of threads: what the members agree on, how a team ends, and how many threads there are.
+
+What could hang runs in a process of its own, which a watchdog ends.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import joblib
+import numba
+import numpy as np
+import pytest
+import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastgd import MLPClassifier, MLPRegressor, _threads
+from fastgd._threads import allowed_threads, reserved, threads_worth
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import barrier, next_piece, share, together
+
+WATCHDOG_SECONDS = 150
+ROOT = Path(__file__).parents[1]
+
+
+def run_script(code, **environment):
+    """Run a script; the last line that it printed, as JSON."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=WATCHDOG_SECONDS)
+    except subprocess.TimeoutExpired:
+        # With its children, which would wait for ever.
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+        raise
+    assert process.returncode == 0, out + err
+    return json.loads(out.splitlines()[-1])
+
+
+@numba.njit(nogil=True)
+def deal_out(plans, n_rounds, n_pieces, counts, wrong):
+    """Count who takes which piece; after each barrier everybody checks the whole round."""
+    plan = plans[0]
+    for r in range(n_rounds):
+        piece = next_piece(plan, -1, n_pieces, r)
+        while piece < n_pieces:
+            counts[plan.rank, r, piece] += 1
+            piece = next_piece(plan, piece, n_pieces, r)
+        if not barrier(plan):
+            return -1
+        for p in range(n_pieces):
+            total = 0
+            for rank in range(plan.size):
+                total += counts[rank, r, p]
+            if total != 1:
+                wrong[plan.rank] += 1
+    return plan.rank
+
+
+def team(size):
+    return [Plan(np.float64) for _ in range(size)]
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize("n_pieces", [1, 3, 40])
+def test_each_piece_is_taken_once_in_each_round(size, n_pieces):
+    """A barrier that lets somebody on too early would show a piece that nobody has yet."""
+    n_rounds = 150
+    counts, wrong = np.zeros((size, n_rounds, n_pieces), np.int64), np.zeros(size, np.int64)
+    assert together(deal_out, team(size), size, n_rounds, n_pieces, counts, wrong) == 0
+    assert (counts.sum(axis=0) == 1).all()
+    assert not wrong.any()
+
+
+def test_a_team_may_be_smaller_than_its_plans_and_used_again():
+    plans = team(4)
+    for size in (2, 4, 1, 3):
+        counts, wrong = np.zeros((size, 20, 5), np.int64), np.zeros(size, np.int64)
+        assert together(deal_out, plans, size, 20, 5, counts, wrong) == 0
+        assert (counts.sum(axis=0) == 1).all()
+
+
+@numba.njit(nogil=True)
+def write_shares(plans, out, parts):
+    lo, hi = share(plans[0], out.size)
+    out[lo:hi] += 1
+    parts[plans[0].rank, 0], parts[plans[0].rank, 1] = lo, hi
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 100])
+def test_shares_cover_everything_evenly(size, n):
+    out, parts = np.zeros(n, np.int64), np.zeros((size, 2), np.int64)
+    together(write_shares, team(size), size, out, parts)
+    assert (out == 1).all()
+    lengths = parts[:, 1] - parts[:, 0]
+    assert lengths.max() - lengths.min() <= 1
+
+
+FAILURES = """
+import json, threading
+import numba, numpy as np
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import barrier, together
+
+@numba.njit(nogil=True)
+def fail(plans, culprit, ended):
+    plan = plans[0]
+    if plan.rank == culprit:
+        raise ValueError("member failed")
+    rounds = 0
+    while barrier(plan):  # would go round for ever
+        rounds += 1
+    ended[plan.rank] = 1
+    return rounds
+
+def interrupted(record, culprit, ended):
+    if record[0]["rank"] == culprit:
+        raise KeyboardInterrupt
+    return fail(record, culprit, ended)
+
+def caught(kernel, size, culprit):
+    ended = np.zeros(size, np.int64)
+    try:
+        together(kernel, [Plan(np.float64) for _ in range(size)], size, culprit, ended)
+    except BaseException as error:
+        return [type(error).__name__, ended.tolist()]
+    return ["nothing", ended.tolist()]
+
+results = [
+    [kernel.__name__, size, culprit, *caught(kernel, size, culprit)]
+    for kernel in (fail, interrupted) for size in (1, 2, 5) for culprit in {0, 1 % size, size - 1}
+]
+
+# The system has no thread left after the second one.
+start, started = threading.Thread.start, []
+def run_out(thread):
+    if len(started) == 2:
+        raise RuntimeError("can't start new thread")
+    started.append(thread)
+    start(thread)
+threading.Thread.start = run_out
+results.append(["start", 5, 3, *caught(fail, 5, 3)])
+print(json.dumps([results, threading.active_count()]))
+"""
+
+
+def test_a_failure_of_one_member_is_raised_and_ends_the_others():
+    results, n_alive = run_script(FAILURES)
+    *failures, (_, _, _, error, ended) = results
+    assert len(failures) == 2 * (1 + 2 + 3)
+    for name, size, culprit, raised, others in failures:
+        assert raised == {"fail": "ValueError", "interrupted": "KeyboardInterrupt"}[name]
+        assert others == [int(rank != culprit) for rank in range(size)]
+    assert error == "RuntimeError"
+    assert ended == [0, 1, 1, 0, 0], "those who had been started wait for the others"
+    assert n_alive == 1
+
+
+COMMON = """
+import json, multiprocessing, threading, warnings
+import joblib
+import numpy as np
+from fastgd import MLPClassifier, _threads
+
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+X = rng.normal(size=(120, 10))
+y = (X @ rng.normal(size=10) > 0) * 1
+
+def fit_here(n_jobs, seed):
+    clf = MLPClassifier((16, 8), n_jobs=n_jobs, max_iter=4, random_state=seed, batch_size=16)
+    clf.fit(X, y)
+    return [float(c) for W in clf.coefs_ for c in W.ravel()]
+
+def fit(n_jobs, seed=0):
+    from threads import several_threads  # here, because workers of joblib know nothing else
+
+    with several_threads() as sizes:
+        return fit_here(n_jobs, seed), max(sizes)
+
+alone = [fit(1, seed)[0] for seed in range(4)]
+"""
+
+TWO_AT_ONCE = """
+from threads import several_threads
+
+results = [None] * 4
+
+def work(seed):
+    results[seed] = [fit_here(4, seed) for _ in range(5)]
+
+with several_threads() as sizes:
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+print(json.dumps([[c == alone[seed] for seed in range(4) for c in results[seed]],
+                  max(sizes) > 1, _threads._busy]))
+"""
+
+
+def test_fits_in_several_threads_at_once():
+    """Each has its own team, and gets the parameters that it would get alone."""
+    same, in_teams, busy = run_script(COMMON + TWO_AT_ONCE)
+    assert same == [True] * 20
+    assert in_teams
+    assert busy == 0
+
+
+AFTER_A_FORK = """
+before = fit(3)
+
+def child(queue):
+    queue.put([fit(3), _threads._busy])
+
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+# The fork comes while another fit seems to have all processors, and holds the lock.
+with _threads.reserved(4), _threads._lock:
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    (forked, size), busy = queue.get(timeout=120)
+process.join()
+loky = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(fit)(3, seed) for seed in (0, 1))
+inside = joblib.Parallel(n_jobs=2, backend="loky")(
+    joblib.delayed(_threads.allowed_threads)() for _ in range(2)
+)
+print(json.dumps([before == (alone[0], 3), forked == alone[0], size, busy,
+                  [c for c, _ in loky] == alone[:2], [size for _, size in loky], inside]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_a_child_trains_after_a_team_of_its_parent():
+    before, forked, size, busy, loky, sizes, inside = run_script(COMMON + AFTER_A_FORK)
+    assert before
+    assert forked
+    assert size == 3
+    assert busy == 0
+    assert loky
+    assert sizes == [3, 3]
+    # joblib tells the libraries in its workers to share the processors; so do we.
+    assert all(n <= max(1, joblib.cpu_count() // 2) for n in inside)
+
+
+@pytest.fixture
+def four_processors(monkeypatch):
+    monkeypatch.setattr(_threads, "_n_processors", lambda: 4)
+
+
+@pytest.mark.usefixtures("four_processors")
+def test_reserved_gives_what_is_left():
+    with reserved(3) as first, reserved(3) as second, reserved(2) as third, reserved(1) as fourth:
+        assert (first, second, third, fourth) == (3, 1, 1, 1)
+    with pytest.raises(KeyError), reserved(4):
+        raise KeyError
+    with reserved(9) as n_threads:
+        assert n_threads == 4
+    with reserved(2) as n_threads, reserved(3) as others:
+        assert (n_threads, others) == (2, 2)
+    assert _threads._busy == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.integers(1, 7), st.none()), max_size=30))
+def test_reserved_never_gives_more_than_there_are(wishes):
+    """Each caller has its own thread; all that come on top fit on the processors."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr(_threads, "_n_processors", lambda: 4)
+        held = []
+        for wish in wishes:
+            if wish is not None:
+                n = (own := ExitStack()).enter_context(reserved(wish))
+                stack.push(own)
+                held.append((own, n))
+                total = sum(n for _, n in held)
+                assert 1 <= n <= wish
+                assert n == 1 or total <= 4
+                # And no processor stays idle that somebody asked for.
+                assert n == wish or total >= 4
+            elif held:
+                held.pop(0)[0].close()
+    assert _threads._busy == 0
+
+
+@pytest.mark.usefixtures("four_processors")
+def test_reserved_is_safe_between_threads():
+    """Without its lock, two threads could both take the last processors."""
+    lock, extra, worst = threading.Lock(), 0, 0
+
+    def work():
+        nonlocal extra, worst
+        for i in range(200):
+            with reserved(1 + i % 4) as n_threads:
+                with lock:
+                    extra += n_threads - 1
+                    worst = max(worst, extra)
+                with lock:
+                    extra -= n_threads - 1
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert worst <= 3
+    assert _threads._busy == 0
+
+
+@pytest.mark.usefixtures("four_processors")
+@pytest.mark.parametrize(
+    ("n_jobs", "expected"), [(1, 1), (3, 3), (4, 4), (9, 4), (-1, 4), (-2, 3), (-4, 1), (-9, 1)]
+)
+def test_n_jobs_counts_as_in_joblib(n_jobs, expected):
+    assert allowed_threads(n_jobs) == expected
+    # It is what the user says now, so it counts more than what the libraries were told.
+    with threadpoolctl.threadpool_limits(1):
+        assert allowed_threads(n_jobs) == expected
+
+
+@pytest.mark.usefixtures("four_processors")
+def test_the_limits_of_threadpoolctl_are_ours():
+    with threadpoolctl.threadpool_limits(1):
+        assert allowed_threads() == 1
+        assert threads_worth(10**12, None, 1) == 1
+    free = allowed_threads()
+    assert free == min(4, *(library["num_threads"] for library in threadpoolctl.threadpool_info()))
+    assert threads_worth(10**12, None, 1) == free
+
+
+@pytest.mark.usefixtures("four_processors")
+def test_a_thread_must_be_worth_it():
+    assert [threads_worth(n, 4, 10) for n in (0, 10, 19, 20, 39, 40, 10**9)] == [
+        1, 1, 1, 2, 3, 4, 4,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"])
+def test_the_environment_limits_threads(variable):
+    code = (
+        "import numpy, scipy.linalg\nfrom fastgd import _threads\n"
+        "_threads._n_processors = lambda: 4\nprint(_threads.allowed_threads())"
+    )
+    libraries = {library["internal_api"] for library in threadpoolctl.threadpool_info()}
+    if "openblas" not in libraries:
+        pytest.skip("another BLAS has other variables")
+    assert run_script(code, **{variable: "1"}) == 1
+
+
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "2"])
+def test_a_wrong_n_jobs_is_named(estimator, n_jobs):
+    X, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match=rf"'n_jobs' parameter .* Got {n_jobs!r}"):
+        estimator(n_jobs=n_jobs).fit(X, y)

@@ -1,0 +1,55 @@
+"""Let networks that are too small for several threads use them, and see that they do."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from fastgd import _threads
+from fastgd.kernels import layout
+from fastgd.kernels.team import together
+from fastgd.neural_network import epochs, prediction
+from fastgd.neural_network.pace import Pace
+from fastgd.solvers import objective
+
+
+class AlwaysTogether(Pace):
+    """Never goes back to one thread, however slow several of them are."""
+
+    def learn(self, *args):
+        super().learn(*args)
+        self.n_threads = self._most
+
+
+class Restless(Pace):
+    """Another number of threads for each slice of one batch or a few."""
+
+    def learn(self, *args):
+        super().learn(*args)
+        self._slices = getattr(self, "_slices", 0) + 1
+        self.n_threads, self.n_batches = 1 + self._slices % self._most, 1 + self._slices % 3
+
+
+@contextmanager
+def several_threads(pace=AlwaysTogether):
+    """Up to four threads, whatever is worth it, for many small chunks of the parameters.
+
+    Gives the list of the sizes of the teams that come together.
+    """
+    sizes = []
+
+    def noted(kernel, plans, size, *arguments):
+        sizes.append(size)
+        return together(kernel, plans, size, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_threads, "_n_processors", lambda: 4)
+        patch.setattr(layout, "CHUNK_PARAMETERS", 64)
+        patch.setattr(layout, "CHUNK_ROWS", 12)
+        patch.setattr(epochs, "LEAST_A_STEP", 1)
+        patch.setattr(epochs, "Pace", pace)
+        patch.setattr(prediction, "FEW_ROWS", 0)
+        for module in (prediction, objective):
+            patch.setattr(module, "LEAST_A_PASS", 1)
+        for module in (epochs, prediction, objective):
+            patch.setattr(module, "together", noted)
+        yield sizes
