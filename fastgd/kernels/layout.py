@@ -18,13 +18,13 @@ from fastgd.kernels.activations import ACTIVATIONS, NAMES, NEEDS_RAW, activation
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.plan import LAYER, Plan
 
-# Parameters are dealt out to threads in chunks of about this many, and of whole rows.
-CHUNK_PARAMETERS = 16_384
-# Rows of a chunk at least, a multiple of the rows of a tile on every CPU.  Where the derivatives
-# are packed for each chunk, as they are in a wide layer, more rows must make that worth it.
-CHUNK_ROWS = 96
-CHUNK_ROWS_OF_A_WIDE_LAYER = 192
-WIDE = 512
+# Parameters are dealt out to threads in chunks of about this many, in small networks of an eighth
+# of all, and of whole rows, a multiple of the rows of a tile on every CPU.
+CHUNK_PARAMETERS, SMALLEST_CHUNK = 16_384, 2_048
+TILE_ROWS = 12
+# Where the derivatives are packed for each chunk, as they are in a wide layer, more rows make that
+# worth it.
+WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
 
 
 @functools.lru_cache(maxsize=128)
@@ -101,14 +101,14 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     depend on the number of threads.
     """
     bounds = [0]
+    target = int(np.clip(n_parameters(layers) // 8, SMALLEST_CHUNK, CHUNK_PARAMETERS))
     for layer in layers:
         n_in, n_out, start = int(layer["n_in"]), int(layer["n_out"]), int(layer["weights"])
-        least = CHUNK_ROWS if n_out < WIDE else CHUNK_ROWS_OF_A_WIDE_LAYER
-        wanted = max(least, CHUNK_PARAMETERS // n_out)
+        wanted = max(target // n_out, TILE_ROWS if n_out < WIDE else ROWS_OF_A_WIDE_LAYER)
         n_pieces = max(1, round(n_in / wanted))
-        rows = -(-n_in // (12 * n_pieces)) * 12
+        rows = -(-n_in // (TILE_ROWS * n_pieces)) * TILE_ROWS
         ends = start + n_out * np.arange(rows, n_in + rows, rows).clip(max=n_in)
-        bounds += [int(end) for end in ends if end - bounds[-1] >= CHUNK_PARAMETERS // 2]
+        bounds += [int(end) for end in ends if end - bounds[-1] >= target // 2]
     # What is left over, and the biases, belong to the last one.
     bounds[max(len(bounds) - 1, 1) :] = [n_parameters(layers)]
     return np.array(bounds)

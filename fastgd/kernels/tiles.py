@@ -48,12 +48,22 @@ def _tile(n_rows: int, n_vectors: int) -> Any:
             vector = Vectors(builder, element, lanes, n_vectors, n)
             pointer = element.as_pointer()
             a, b, c, d = (builder.inttoptr(address, pointer) for address in (a, b, c, d))
+            long = builder.icmp_signed(">=", k, ir.Constant(k.type, PREFETCH_FROM))
+            without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
+            with builder.if_then(builder.and_(long, builder.not_(without_d))):
+                _prefetch(builder, n_rows, n_vectors, d, ldd)
+            with builder.if_then(long):
+                _prefetch(builder, n_rows, n_vectors, c, ldc)
             sums = _sum_over_k(builder, vector, n_rows, k, a, a_row, a_col, b, ldb)
             _store(builder, vector, element, sums, alpha, beta, d, ldd, c, ldc)
 
         return signature, codegen
 
     return tile
+
+
+# Terms of a sum from which its results are asked for in time.
+PREFETCH_FROM = 96
 
 
 class Vectors:
@@ -107,6 +117,20 @@ class Vectors:
         """Write register ``i`` of a row, up to the edge."""
         arguments = [value, self._at(pointer, i), self._align, self._masks[i]]
         self._builder.call(self._store, arguments)
+
+
+def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) -> None:
+    """Ask for the rows of a tile, which are needed only after the sum over k."""
+    i32, i64 = ir.IntType(32), ir.IntType(64)
+    kind = ir.FunctionType(ir.VoidType(), [matrix.type, i32, i32, i32])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    options = [ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)]
+    lanes = VECTOR_BYTES * 8 // (32 if matrix.type.pointee == ir.FloatType() else 64)
+    for i in range(n_rows):
+        start = builder.gep(matrix, [builder.mul(ir.Constant(i64, i), row)])
+        for v in range(n_vectors):
+            place = builder.gep(start, [ir.Constant(i64, v * lanes)])
+            builder.call(prefetch, [place, *options])
 
 
 def _sum_over_k(
