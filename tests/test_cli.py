@@ -1,6 +1,7 @@
 """The ``fastgd`` command, as a user calls it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -113,3 +114,40 @@ def test_installed_command_answers():
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
     )
     assert "compare" in result.stdout
+
+
+AFTER_WARMUP = """
+import warnings
+import numpy as np, scipy.sparse
+from fastgd import MLPClassifier, MLPRegressor
+from fastgd.optimizers import RMSprop
+
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(40, 3)), rng.integers(0, 3, 40)
+MLPClassifier((5,), max_iter=2).fit(X, y).predict(X)
+MLPClassifier((5,), "gelu", solver="adamw", dropout=0.5, clip_norm=1.0, max_iter=2).fit(X, y)
+MLPClassifier((5,), solver="lbfgs", loss="hinge").fit(X, y > 1).predict(X)
+MLPRegressor("poisson", (5,), solver=RMSprop(centered=True), max_iter=2).fit(X, y).predict(X)
+sparse = scipy.sparse.csr_matrix(X.astype("f"))
+MLPClassifier((5,), "tanh", max_iter=2).fit(sparse, np.arange(40)).predict(sparse)
+"""
+
+
+def test_nothing_is_left_to_compile_after_warmup(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", "from fastgd.cli import main; main()", "warmup"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert str(tmp_path) in done.stdout
+    files = set(tmp_path.rglob("*"))
+    assert len(files) > 100
+    subprocess.run([sys.executable, "-c", AFTER_WARMUP], env=environment, check=True)
+    assert set(tmp_path.rglob("*")) == files
+
+
+def test_warmup_fails_where_nothing_can_be_kept(monkeypatch):
+    monkeypatch.setattr(cli, "folder", lambda: None)
+    monkeypatch.setattr(cli, "all_steps", lambda: iter(()))
+    result = run("warmup")
+    assert result.exit_code == 1
+    assert "ready" not in result.stdout

@@ -113,7 +113,7 @@ def _many_chunks():
     """So that even this network has several chunks, and a team something to deal out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "CHUNK_PARAMETERS", 4)
-        patch.setattr(layout, "CHUNK_ROWS", 1)
+        patch.setattr(layout, "TILE_ROWS", 1)
         assert chunk_bounds(LAYERS).size > 2
         yield
 

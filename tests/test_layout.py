@@ -108,7 +108,7 @@ def test_chunks_cut_the_parameters_between_rows(drawn):
     layers = layer_table(sizes, ("tanh",) * (len(sizes) - 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "CHUNK_PARAMETERS", chunk_parameters)
-        patch.setattr(layout, "CHUNK_ROWS", chunk_rows)
+        patch.setattr(layout, "TILE_ROWS", chunk_rows)
         bounds = chunk_bounds(layers)
     assert bounds.dtype == np.int64
     assert bounds[0] == 0

@@ -44,7 +44,7 @@ def several_threads(pace=AlwaysTogether):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_threads, "_n_processors", lambda: 4)
         patch.setattr(layout, "CHUNK_PARAMETERS", 64)
-        patch.setattr(layout, "CHUNK_ROWS", 12)
+        patch.setattr(layout, "TILE_ROWS", 12)
         patch.setattr(epochs, "LEAST_A_STEP", 1)
         patch.setattr(epochs, "Pace", pace)
         patch.setattr(prediction, "FEW_ROWS", 0)

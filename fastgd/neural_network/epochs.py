@@ -24,7 +24,7 @@ from fastgd.optimizers import Optimizer, schedules
 
 # Multiplications a step from which a thread is worth it: the threads wait for each other twice
 # a step, which costs about as much time as 50,000 of them.
-LEAST_A_STEP = 500_000
+LEAST_A_STEP = 400_000
 
 
 # Precisions that the loop over batches is ready for.
