@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.table import Table, number
+from bench.table import Table, number, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,11 +109,15 @@ def first_fits() -> dict[str, float]:
     }
 
 
-def report(rounds: int = 3) -> None:
+def report(rounds: int = 7) -> None:
     """Seconds of imports in turns, then of first fits."""
     pairs = [[import_seconds(statement) for statement in IMPORTS] for _ in range(rounds + 1)]
     table = Table(["cold start", "seconds"])
     for statement, seconds in zip(IMPORTS, np.median(pairs[1:], axis=0), strict=True):
         table.row(f"`{statement}`", "not installed" if np.isnan(seconds) else number(seconds))
+    ours, base = np.array(pairs[1:]).T[:2]
+    table.row(
+        "`import fastgd` / what it stands on", spread(*np.percentile(ours / base, [20, 50, 80]))
+    )
     for name, seconds in first_fits().items():
         table.row(name, number(seconds))

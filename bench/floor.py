@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bench import peers
 from bench.cells import Cell
+from bench.own_product import own_product
 from bench.pairing import PAUSE_SECONDS, THREADS
 
 Array = NDArray[Any]
@@ -71,9 +72,16 @@ def jax_product(a: Array, b: Array, c: Array) -> Run:
     return lambda: compiled(many, b_stored).block_until_ready(), number
 
 
+def fastgd_product(a: Array, b: Array, c: Array) -> Run:
+    """fastgd's own tiles."""
+    # So many that the start of a thread is nothing beside them.
+    number = max(1, 10**9 // (a.size * b.shape[1]))
+    return own_product(a, b, c, number), number
+
+
 # A library joins with a function of the operands and the result that returns a run, and the
 # number of products that it does.
-PRODUCTS: list[Product] = [numpy_product]
+PRODUCTS: list[Product] = [numpy_product, fastgd_product]
 if not isinstance(peers.module("PyTorch"), str):
     PRODUCTS.append(torch_product)
 if not isinstance(peers.module("JAX"), str):
