@@ -30,6 +30,7 @@ from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
 from fastgd.kernels.parts import NOTHING, Part, link_signature, loss_signature, make_part
 from fastgd.kernels.plan import array_at, stack_array
+from fastgd.kernels.rows import softmax_row
 
 # float32 constants leave float32 arithmetic in float32, and are promoted by float64.
 ONE = np.float32(1.0)
@@ -168,64 +169,33 @@ def exp_shifted(z, n_rows, k, out):
         out[p] = exp(out[p])
 
 
-# Rows that are too short to be vectorised stand side by side, STRIP at a time.
-STRIP = 16
+# Rows of at most NARROW outputs fit into registers; the logarithms follow, STRIP at a time.
+STRIP = 64
 NARROW = 32
-STRIP_ROOM = STRIP * NARROW
+HALF_NARROW = 16
 FEW = 4  # fewer rows are not worth it
 
 
 @njit
 def strip_softmax_loss(z, y, weight, n, k, delta):
-    """Cross-entropy of ``n`` rows, at most STRIP, of at most NARROW outputs.
-
-    All STRIP places are computed, whatever stands in the rest of them: the compiler knows the
-    length of the loops, and makes one instruction of each.
-    """
-    zero, one = z.dtype.type(0.0), z.dtype.type(1.0)
-    turned = stack_array(STRIP_ROOM, zero)  # output j of row i at j STRIP + i
-    top, rest, seen = stack_array(STRIP, zero), stack_array(STRIP, zero), stack_array(STRIP, zero)
-    for j in range(k):
-        column = turned[j * STRIP : (j + 1) * STRIP]
-        if n < STRIP:
-            for i in range(STRIP):
-                column[i] = zero
+    """Cross-entropy of ``n`` rows, at most STRIP, of at most NARROW outputs."""
+    zero = z.dtype.type(0.0)
+    rest, gap = stack_array(STRIP, zero), stack_array(STRIP, zero)
+    if k <= HALF_NARROW:
         for i in range(n):
-            column[i] = z[i * k + j]
-    for i in range(STRIP):
-        top[i] = turned[i]
-        rest[i] = zero
-        seen[i] = zero
-    for j in range(1, k):
-        column = turned[j * STRIP : (j + 1) * STRIP]
-        for i in range(STRIP):
-            top[i] = column[i] if column[i] > top[i] else top[i]
-    for j in range(k):
-        column = turned[j * STRIP : (j + 1) * STRIP]
-        for i in range(STRIP):
-            column[i] -= top[i]
-    # In one loop of unknown length: sixteen copies of the code of exp would help nobody.
-    for p in range(k * STRIP):
-        turned[p] = exp(turned[p])
-    for j in range(k):
-        column = turned[j * STRIP : (j + 1) * STRIP]
-        for i in range(STRIP):
-            # One 1, that of the largest output, is left out of the sum: see ``top_and_rest``.
-            is_top = column[i] == one and seen[i] == zero
-            seen[i] = one if is_top else seen[i]
-            rest[i] += zero if is_top else column[i]
+            rest[i], gap[i] = softmax_row(z, i * k, k, y[i], weight[i], delta, HALF_NARROW)
+    else:
+        for i in range(n):
+            rest[i], gap[i] = softmax_row(z, i * k, k, y[i], weight[i], delta, NARROW)
+    return sum_log_losses(rest, gap, weight, n)
+
+
+@njit(reduction=True)
+def sum_log_losses(rest, gap, weight, n):
+    """Weighted sum of the first ``n`` losses; see ``softmax_row``."""
     total = 0.0
     for i in range(n):
-        own = i * k + y[i]
-        top[i] -= z[own]
-        scale = weight[i] / (one + rest[i])
-        for j in range(k):
-            delta[i * k + j] = turned[j * STRIP + i] * scale
-        delta[own] -= weight[i]
-    for i in range(n):
-        rest[i] = weight[i] * (log1p(rest[i]) + top[i])
-    for i in range(n):
-        total += np.float64(rest[i])
+        total += np.float64(weight[i] * (log1p(rest[i]) + gap[i]))
     return total
 
 

@@ -138,11 +138,12 @@ def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments:
     BaseException
         What was raised in any of the threads; the others then stop at their next barrier.
     """
+    if size == 1:
+        plans[0].set(rank=0, size=1)
+        return kernel(plans[0].record, *arguments)
     counters = np.zeros(N_COUNTERS, np.int64)
     for rank, plan in enumerate(plans[:size]):
         plan.set(rank=rank, size=size, counters=counters)
-    if size == 1:
-        return kernel(plans[0].record, *arguments)
     failures: list[BaseException] = []
 
     def run(rank: int) -> Any:

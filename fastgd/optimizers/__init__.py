@@ -124,6 +124,7 @@ class Optimizer:
         self.learning_rate: float = self.rule.learning_rate
         self.n_updates = 0
         self._expects = w.size, w.dtype
+        self._planned: tuple[Any, list[Plan]] = (None, [])
         if not getattr(self.rule, "elementwise", False):
             chunks = np.array([0, w.size])
         elif chunks is None:
@@ -184,11 +185,24 @@ class Optimizer:
         if config.DISABLE_JIT:
             step_in_python(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)
             return
-        wanted = 1 if n < WORTH_THREADS else allowed_threads()
-        plan = Plan(dtype).set(w=w, grad=g, rule=self.part, **self.memory.entries())
-        plans = [plan, *(plan.copy() for _ in range(1, wanted))]
-        with reserved(wanted) as n_threads:
+        plans = self._ready_plans(1 if n < WORTH_THREADS else allowed_threads())
+        for plan in plans:
+            plan.set(w=w, grad=g)
+        with reserved(len(plans)) as n_threads:
             together(apply_step, plans, n_threads, self.n_updates, self.learning_rate)
+
+    def _ready_plans(self, n_threads: int) -> list[Plan]:
+        """A plan for each thread, kept for the next update."""
+        rule, plans = self._planned
+        if rule is not self.rule or len(plans) != n_threads:
+            entries = {"rule": self.part, **self.memory.entries()}
+            plans = [Plan(self._expects[1]).set(**entries) for _ in range(n_threads)]
+            self._planned = self.rule, plans
+        return plans
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Plans hold addresses in this process.
+        return vars(self) | {"_planned": (None, [])}
 
     def solution(self, w: NDArray[Any]) -> NDArray[Any]:
         """What the rule recommends after its last step: an average, or ``w`` itself."""
