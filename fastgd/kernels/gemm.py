@@ -20,7 +20,6 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
-from numba.np.linalg import ensure_blas
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.parts import native_call
@@ -34,10 +33,6 @@ from fastgd.kernels.tiles import (
     column_of_tiles,
     tiles_signature,
 )
-
-# Numba looks for a BLAS when it compiles a product of its own, which it never does here.
-ensure_blas()
-
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
 PACKED_ROWS = 20 * TILE_ROWS  # of A at a time
@@ -268,6 +263,11 @@ def product_entries(dtype: Any, longest: int) -> dict[str, Any]:
 
     ``longest`` is the largest k of a product.
     """
+    if not HAS_TILES:
+        # Numba looks for a BLAS when it compiles a product of its own, which it never does here.
+        from numba.np.linalg import ensure_blas
+
+        ensure_blas()
     dtype = np.dtype(dtype)
     depth = min(longest, DEPTH)
     product, tiles = _compiled(dtype)

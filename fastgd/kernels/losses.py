@@ -30,7 +30,7 @@ from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
 from fastgd.kernels.parts import NOTHING, Part, link_signature, loss_signature, make_part
 from fastgd.kernels.plan import array_at, stack_array
-from fastgd.kernels.rows import softmax_row
+from fastgd.kernels.rows import softmax_rows
 
 # float32 constants leave float32 arithmetic in float32, and are promoted by float64.
 ONE = np.float32(1.0)
@@ -169,33 +169,39 @@ def exp_shifted(z, n_rows, k, out):
         out[p] = exp(out[p])
 
 
-# Rows of at most NARROW outputs fit into registers; the logarithms follow, STRIP at a time.
-STRIP = 64
+# Rows of at most NARROW outputs fit into registers; their logarithms follow, STRIP at a time.
+STRIP = 64  # a multiple of the rows that make a vector, at most 16
 NARROW = 32
-HALF_NARROW = 16
 FEW = 4  # fewer rows are not worth it
 
 
 @njit
-def strip_softmax_loss(z, y, weight, n, k, delta):
-    """Cross-entropy of ``n`` rows, at most STRIP, of at most NARROW outputs."""
+def strip_softmax_loss(z, y, weight, start, stop, k, delta):
+    """Cross-entropy of the rows from ``start`` to ``stop``, at most STRIP."""
     zero = z.dtype.type(0.0)
     rest, gap = stack_array(STRIP, zero), stack_array(STRIP, zero)
-    if k <= HALF_NARROW:
-        for i in range(n):
-            rest[i], gap[i] = softmax_row(z, i * k, k, y[i], weight[i], delta, HALF_NARROW)
+    i = 0
+    if k <= 4:
+        while start + i < stop:
+            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 4)
+    elif k <= 8:
+        while start + i < stop:
+            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 8)
+    elif k <= 16:
+        while start + i < stop:
+            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 16)
     else:
-        for i in range(n):
-            rest[i], gap[i] = softmax_row(z, i * k, k, y[i], weight[i], delta, NARROW)
-    return sum_log_losses(rest, gap, weight, n)
+        while start + i < stop:
+            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 32)
+    return sum_log_losses(rest, gap, weight, start, stop)
 
 
 @njit(reduction=True)
-def sum_log_losses(rest, gap, weight, n):
-    """Weighted sum of the first ``n`` losses; see ``softmax_row``."""
+def sum_log_losses(rest, gap, weight, start, stop):
+    """Weighted sum of the losses of a strip; see ``softmax_rows``."""
     total = 0.0
-    for i in range(n):
-        total += np.float64(weight[i] * (log1p(rest[i]) + gap[i]))
+    for i in range(stop - start):
+        total += np.float64(weight[start + i] * (log1p(rest[i]) + gap[i]))
     return total
 
 
@@ -305,12 +311,9 @@ class CategoricalLogLoss(NamedTuple):
 
     def value_and_delta_narrow(self, z, y, weight, n_rows, k, delta):
         total = 0.0
-        for first in range(0, n_rows, STRIP):
-            last = first + STRIP if first + STRIP < n_rows else n_rows
-            total += strip_softmax_loss(
-                z[first * k : last * k], y[first:last], weight[first:last], last - first, k,
-                delta[first * k : last * k],
-            )  # fmt: skip
+        for start in range(0, n_rows, STRIP):
+            stop = start + STRIP if start + STRIP < n_rows else n_rows
+            total += strip_softmax_loss(z, y, weight, start, stop, k, delta)
         return total
 
 

@@ -18,7 +18,6 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
-from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 from fastgd._jit import njit
@@ -139,6 +138,13 @@ def address(array: NDArray[Any]) -> int:
     if not array.flags.c_contiguous:
         raise ValueError(f"The array must be C-contiguous, but has strides {array.strides}.")
     return array.__array_interface__["data"][0] if array.size else 0
+
+
+def make_array(kind: Any) -> Any:
+    """Numba's helper, whose module takes long to import and is needed by the compiler alone."""
+    from numba.np import arrayobj
+
+    return arrayobj.make_array(kind)
 
 
 def _make_view(context: Any, builder: Any, kind: Any, place: Any, length: Any) -> Any:
