@@ -45,6 +45,7 @@ def several_threads(pace=AlwaysTogether):
         patch.setattr(_threads, "_n_processors", lambda: 4)
         patch.setattr(layout, "CHUNK_PARAMETERS", 64)
         patch.setattr(layout, "TILE_ROWS", 12)
+        patch.setattr(layout, "ROWS_OF_A_THREAD", 1)
         patch.setattr(epochs, "LEAST_A_STEP", 1)
         patch.setattr(epochs, "Pace", pace)
         patch.setattr(prediction, "FEW_ROWS", 0)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastgd.kernels.activations import ACTIVATIONS, NAMES, NEEDS_RAW, activation_addresses
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.plan import LAYER, Plan
+from fastgd.kernels.tiles import HAS_TILES
 
 # Parameters are dealt out to threads in chunks of about this many, in small networks of an eighth
 # of all, and of whole rows, a multiple of the rows of a tile on every CPU.
@@ -25,6 +26,8 @@ TILE_ROWS = 12
 # Where the derivatives are packed for each chunk, as they are in a wide layer, more rows make that
 # worth it.
 WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
+# Rows of a batch for each thread at least.
+ROWS_OF_A_THREAD = 12
 
 
 @functools.lru_cache(maxsize=128)
@@ -159,6 +162,11 @@ def network_plan(
 def longest_sum(layers: NDArray[Any], rows: int) -> int:
     """Largest k of the matrix products of a network."""
     return max(int(layers["n_in"].max()), int(layers["n_out"].max()), rows)
+
+
+def team_size(n_threads: int, rows: int) -> int:
+    """How many threads can share a batch of so many rows; one where the products are not ours."""
+    return max(1, min(n_threads, rows // ROWS_OF_A_THREAD)) if HAS_TILES else 1
 
 
 def plans_of_team(plan: Plan, n_threads: int) -> list[Plan]:

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import run_batches
-from fastgd.kernels.layout import multiplications, plans_of_team
+from fastgd.kernels.layout import multiplications, plans_of_team, team_size
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.team import together
-from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.problem import Problem
 from fastgd.optimizers import Optimizer, schedules
@@ -82,8 +81,8 @@ class EpochRunner:
             dropout=dropout_masks, **limit_parts(limits, problem.dtype),
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
-        n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP) if HAS_TILES else 1
-        self._plans = plans_of_team(plan, n_threads)
+        n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP)
+        self._plans = plans_of_team(plan, team_size(n_threads, batch_size))
         self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
 
     def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:

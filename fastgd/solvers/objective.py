@@ -13,13 +13,13 @@ from fastgd.kernels.layout import (
     n_parameters,
     network_plan,
     plans_of_team,
+    team_size,
 )
 from fastgd.kernels.linalg import Dense, input_entries
 from fastgd.kernels.losses import loss_part
 from fastgd.kernels.network import Data, objective
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import together
-from fastgd.kernels.tiles import HAS_TILES
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**22
@@ -97,8 +97,8 @@ class Objective:
             block_rows(layers, n_samples, dtype), gather=False,
         )  # fmt: skip
         work = multiplications(layers, n_samples)
-        n_threads = threads_worth(work, n_jobs, LEAST_A_PASS) if HAS_TILES else 1
-        self._plans = plans_of_team(plan, n_threads)
+        n_threads = threads_worth(work, n_jobs, LEAST_A_PASS)
+        self._plans = plans_of_team(plan, team_size(n_threads, plan["rows"]))
         self._grad = np.empty(self.n_parameters, dtype)
         self._nothing = np.empty(0, dtype)
         self._seen: tuple[NDArray[Any], tuple[float, float]] | None = None
