@@ -65,17 +65,8 @@ def is_ours(thing: Any) -> bool:
     return bool(thing.__module__.partition(".")[0] == __package__)
 
 
-def _is_foreign(numba_type: Any) -> bool:
-    """Whether a type stands for a class that is defined outside of the package."""
-    return isinstance(numba_type, BaseNamedTuple) and not is_ours(numba_type.instance_class)
-
-
 class KernelCache:
-    """Disk cache of one dispatcher; stands where Numba puts its own ``FunctionCache``.
-
-    A signature that names a class from outside of the package (a user's own update rule) is
-    not cached: nothing would notice that the user edited it.
-    """
+    """Disk cache of one dispatcher; stands where Numba puts its own ``FunctionCache``."""
 
     def __init__(self, py_func: Callable[..., Any], flags: str, name: str = "") -> None:
         self._py_func = py_func
@@ -153,8 +144,7 @@ class KernelCache:
         return f"{self._stem()}{SOURCE_STAMP[:16]}"
 
     def _data_path(self, sig: Any, codegen: Any) -> Path | None:
-        arguments = getattr(sig, "args", sig)
-        if not self._enabled or any(map(_is_foreign, arguments)) or self._impl is None:
+        if not self._enabled or self._impl is None:
             return None
         key = repr((sig, codegen.magic_tuple(), self._flags, bool(config.BOUNDSCHECK)))
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -262,7 +252,8 @@ def njit(
     """
     if function is None:
         return functools.partial(njit, entry=entry, reduction=reduction, inline=inline)
-    flags = _flags(entry, reduction)
+    # Where an exception with arguments becomes one of Python's, they are allocated.
+    flags = _flags(entry, reduction, allocates=entry)
     if inline:
         flags["forceinline"] = True
     dispatcher = numba.njit(**flags)(function)
@@ -290,8 +281,13 @@ def native_address(function: Callable[..., Any], signature: Any, name: str, ours
     name : str
         Under which it is kept; two functions of one name and signature must be the same.
     ours : bool
-        Whether all that the function calls is part of the package.
+        Whether all that the function calls is part of the package; what is not, such as a user's
+        update rule, is not kept: nothing would notice that the user edited it.
     """
+    if config.DISABLE_JIT:
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set; without the compiler only Optimizer.update works."
+        )
     flags = _flags(allocates=not ours) | {"pipeline_class": _WHOLE if ours else Compiler}
     dispatcher = numba.njit(**flags)(function)
     if ours:

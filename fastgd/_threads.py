@@ -17,7 +17,7 @@ from typing import Any
 import joblib
 
 _lock = threading.Lock()
-_busy = 0
+_users: dict[object, int] = {}  # threads in use, by who asked for them
 
 _n_processors = functools.cache(joblib.cpu_count)
 
@@ -58,22 +58,24 @@ def _libraries() -> Any:
 
 @contextmanager
 def reserved(n_threads: int) -> Iterator[int]:
-    """Up to ``n_threads``, the caller's own one among them, as far as processors are idle."""
-    global _busy
-    with _lock:
-        n_threads = min(n_threads, max(1, _n_processors() - _busy)) if n_threads > 1 else 1
-        _busy += n_threads
+    """Up to ``n_threads``, the caller's own one among them, as far as fastgd has any to spare."""
+    me = object()
     try:
+        with _lock:
+            idle = _n_processors() - sum(_users.values())
+            n_threads = min(n_threads, max(1, idle)) if n_threads > 1 else 1
+            _users[me] = n_threads
         yield n_threads
     finally:
-        with _lock:
-            _busy -= n_threads
+        # Without the lock: an exception that comes from outside finds no gap before this.
+        _users.pop(me, None)
 
 
 def _forget() -> None:
     """A forked child has none of its parent's threads."""
-    global _lock, _busy
-    _lock, _busy = threading.Lock(), 0
+    global _lock
+    _lock = threading.Lock()
+    _users.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,7 +15,12 @@ from fastgd.kernels.activations import ACTIVATIONS
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
 from fastgd.kernels.losses import LOSSES
-from fastgd.kernels.network import chunk_gradient, losses_and_deltas, total_weight_of
+from fastgd.kernels.network import (
+    chunk_gradient,
+    losses_and_deltas,
+    total_loss,
+    total_weight_of,
+)
 from fastgd.kernels.parts import NOTHING
 from fastgd.neural_network.problem import Problem, as_data
 
@@ -149,12 +154,12 @@ def run_network(plans, cut, step, with_gradient):
     plan = plans[0]
     n = plan.n_samples
     total = total_weight_of(plan, 0, n)
-    value = losses_and_deltas(plan, 0, 0, cut, step, with_gradient)
-    value += losses_and_deltas(plan, 0, cut, n, step, with_gradient)
+    losses_and_deltas(plan, 0, 0, cut, step, with_gradient)
+    losses_and_deltas(plan, 0, cut, n, step, with_gradient)
     if with_gradient:
         for chunk in range(plan.n_chunks):
             chunk_gradient(plan, chunk, 0, n, 1.0 / total, 0.0, plan.w, False)
-    return value / total
+    return total_loss(plan, n) / total
 
 
 def network_with_dropout(layers, X, y, dropout):

@@ -97,6 +97,7 @@ class Epoch:
         self.n_updates = 0
         self.plan = problem.plan(batch_size, gather=order.size > 0).set(
             w=self.w, grad=self.grad, order=order, totals=self.totals, dropout=NOTHING,
+            updates=np.zeros(1, np.int64),
             rule=optimizer.part, **self.memory.entries(), **limit_parts(limits, X.dtype),
         )  # fmt: skip
         plans = plans_of_team(self.plan, n_threads)
@@ -105,7 +106,8 @@ class Epoch:
         for first, last in zip([0, *stops], stops, strict=False):
             for plan in plans:
                 plan.set(rates=rates[self.n_updates :])
-            self.n_updates = together(run_batches, plans, n_threads, first, last, self.n_updates)
+            together(run_batches, plans, n_threads, first, last, self.n_updates)
+            self.n_updates = int(self.plan["updates"][0])
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +115,7 @@ def _many_chunks():
     """So that even this network has several chunks, and a team something to deal out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "CHUNK_PARAMETERS", 4)
-        patch.setattr(layout, "TILE_ROWS", 1)
+        patch.setattr(layout, "ROW_MULTIPLE", 1)
         assert chunk_bounds(LAYERS).size > 2
         yield
 

@@ -18,6 +18,7 @@ from fastgd.kernels.layout import (
     network_plan,
     parameter_views,
     plans_of_team,
+    set_for_training,
 )
 from fastgd.neural_network.problem import flat_parameters
 
@@ -57,7 +58,8 @@ def test_units_fill_the_buffers_exactly(network, rows, gather, drops):
     sizes, activations = network
     rates = (0.5, 0.0, 0.25)[: len(activations)] if drops else ()
     layers = layer_table(sizes, activations, rates)
-    plan = network_plan(layers, np.float32, rows, sizes[-1], np.float32, sizes[0] * gather)
+    plan = network_plan(layers, np.float32, rows)
+    set_for_training(plan, sizes[-1], np.float32, sizes[0] * gather)
     units, deltas = np.zeros(plan["units"].size, int), np.zeros(plan["delta"].size, int)
     names = (*activations, "identity")
     for layer, name, rate in zip(layers, names, (*rates, 0.0, 0.0, 0.0, 0.0), strict=False):
@@ -80,17 +82,20 @@ def test_units_fill_the_buffers_exactly(network, rows, gather, drops):
 
 @pytest.mark.parametrize(("dtype", "words"), [(np.float32, 3), (np.float64, 6), (np.int64, 6)])
 def test_targets_are_counted_in_words(dtype, words):
-    assert network_plan(LAYERS, np.float32, 4, 3, dtype, 0).record[0]["target_words"] == words
+    plan = set_for_training(network_plan(LAYERS, np.float32, 4), 3, dtype, 0)
+    assert plan.record[0]["target_words"] == words
 
 
 def test_a_team_shares_all_but_its_rooms():
     """Two threads in one room would overwrite each other's packed rows."""
-    plans = plans_of_team(network_plan(LAYERS, np.float64, 4, 2, np.float64, 0), 3)
+    plans = plans_of_team(
+        set_for_training(network_plan(LAYERS, np.float64, 4), 2, np.float64, 0), 3
+    )
     records = [plan.record[0] for plan in plans]
     for name in records[0].dtype.names:
         places = {record[name].item() for record in records}
         assert len(places) == (3 if name in ("panel", "packed") else 1), name
-    assert plans[0]["losses"].size >= 8 * 3
+    assert plans[0]["losses"].size * plans[0]["loss_rows"] >= 4
 
 
 @st.composite
@@ -108,7 +113,7 @@ def test_chunks_cut_the_parameters_between_rows(drawn):
     layers = layer_table(sizes, ("tanh",) * (len(sizes) - 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "CHUNK_PARAMETERS", chunk_parameters)
-        patch.setattr(layout, "TILE_ROWS", chunk_rows)
+        patch.setattr(layout, "ROW_MULTIPLE", chunk_rows)
         bounds = chunk_bounds(layers)
     assert bounds.dtype == np.int64
     assert bounds[0] == 0

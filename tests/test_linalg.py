@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 
 from fastgd.kernels import gemm as module
 from fastgd.kernels.gemm import gemm, product_entries
-from fastgd.kernels.layout import layer_table, n_parameters, network_plan, parameter_views
+from fastgd.kernels.layout import (
+    layer_table,
+    n_parameters,
+    network_plan,
+    parameter_views,
+    set_for_training,
+)
 from fastgd.kernels.linalg import CSR, Dense, call_accumulate, call_affine, input_entries
 from fastgd.kernels.plan import Plan, address
 from fastgd.neural_network.problem import as_matrix
@@ -308,7 +314,9 @@ def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
         parameter_views(source, layers)[0][0][:] = np.nan
     gathers = kind == "dense" and order.size > 0
     batch_rows = n_rows + data.draw(st.integers(0, 2))
-    plan = network_plan(layers, dtype, batch_rows, 1, np.int64, n_features if gathers else 0)
+    plan = set_for_training(
+        network_plan(layers, dtype, batch_rows), 1, np.int64, n_features if gathers else 0
+    )
     plan.set(w=w, grad=grad, order=order, n_samples=n_samples, **input_entries(x, dtype))
     if data.draw(st.booleans()):
         plan.set(by_blas=True)

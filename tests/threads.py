@@ -44,11 +44,12 @@ def several_threads(pace=AlwaysTogether):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_threads, "_n_processors", lambda: 4)
         patch.setattr(layout, "CHUNK_PARAMETERS", 64)
-        patch.setattr(layout, "TILE_ROWS", 12)
+        patch.setattr(layout, "ROW_MULTIPLE", 12)
         patch.setattr(layout, "ROWS_OF_A_THREAD", 1)
+        patch.setattr(layout, "LOSS_ROWS", 2)
         patch.setattr(epochs, "LEAST_A_STEP", 1)
         patch.setattr(epochs, "Pace", pace)
-        patch.setattr(prediction, "FEW_ROWS", 0)
+        patch.setattr(prediction, "FEW_UNITS", 0)
         for module in (prediction, objective):
             patch.setattr(module, "LEAST_A_PASS", 1)
         for module in (epochs, prediction, objective):

@@ -5,8 +5,8 @@ a turn about every 100 ms for Ctrl-C, callbacks and progress.
 
 Several threads may run it together (``fastgd.kernels.team``).  Each takes a share of the rows for
 the forward and backward pass; then the chunks of the parameters are dealt out, and whoever has a
-chunk computes its gradient over all rows and updates it.  No number is a sum over threads but the
-reported loss, so the parameters come out the same, bit by bit, whatever the number of threads.
+chunk computes its gradient over all rows and updates it.  No number is a sum over threads, so all
+come out the same, bit by bit, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -150,10 +150,7 @@ def run_batches(plans, first_batch, last_batch, t):
     t : int
         Number of updates made before.
 
-    Returns
-    -------
-    t : int
-        Number of updates made so far.
+    The number of updates made so far goes to ``plan.updates``.
     """
     plan = plans[0]
     has_limits = plan.clip != 0
@@ -166,12 +163,11 @@ def run_batches(plans, first_batch, last_batch, t):
         total_weight = total_weight_of(plan, first, n_rows)
         if total_weight == 0.0:
             continue  # nothing to learn from
-        lo, hi = share(plan, n_rows)
-        loss = losses_and_deltas(plan, first, lo, hi, t, True)
-        float64s(plan, plan.losses, 8 * plan.rank, 8 * plan.rank + 1)[0] = loss
+        lo, hi = share(plan, n_rows, plan.loss_rows)
+        losses_and_deltas(plan, first, lo, hi, t, True)
         if not barrier(plan):
             break
-        value = total_loss(plan)
+        value = total_loss(plan, n_rows)
         t += 1
         rate = float64s(plan, plan.rates, n_steps, n_steps + 1)[0]
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
@@ -188,12 +184,12 @@ def run_batches(plans, first_batch, last_batch, t):
         if not barrier(plan):
             break
         if plan.rank == 0:
+            int64s(plan, plan.updates, 0, 1)[0] = t
             add_totals(plan, value, n_rows, total_weight)
             if not at_once:
                 update_as_a_whole(plan, t, rate)
         if not at_once and not barrier(plan):
             break
-    return t
 
 
 @njit
@@ -226,6 +222,9 @@ def step_in_python(rule: Any, w: Any, g: Any, memory: Memory, t: int, learning_r
 def apply_step(plans, t, learning_rate):
     """One update by the gradient ``plan.grad``, for use outside of the mini-batch loop."""
     plan = plans[0]
+    # Nobody begins before all are there: what is done can not be done again.
+    if not barrier(plan):
+        return
     chunk = next_piece(plan, -1, plan.n_state_chunks, 0)
     while chunk < plan.n_state_chunks:
         update_chunk(plan, chunk, t, learning_rate)

@@ -22,10 +22,12 @@ from fastgd.kernels.tiles import HAS_TILES
 # Parameters are dealt out to threads in chunks of about this many, in small networks of an eighth
 # of all, and of whole rows, a multiple of the rows of a tile on every CPU.
 CHUNK_PARAMETERS, SMALLEST_CHUNK = 16_384, 2_048
-TILE_ROWS = 12
+ROW_MULTIPLE = 12
 # Where the derivatives are packed for each chunk, as they are in a wide layer, more rows make that
 # worth it.
 WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
+# Rows whose losses are summed at a time, at least.
+LOSS_ROWS = 16
 # Rows of a batch for each thread at least.
 ROWS_OF_A_THREAD = 12
 
@@ -107,9 +109,9 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     target = int(np.clip(n_parameters(layers) // 8, SMALLEST_CHUNK, CHUNK_PARAMETERS))
     for layer in layers:
         n_in, n_out, start = int(layer["n_in"]), int(layer["n_out"]), int(layer["weights"])
-        wanted = max(target // n_out, TILE_ROWS if n_out < WIDE else ROWS_OF_A_WIDE_LAYER)
+        wanted = max(target // n_out, ROW_MULTIPLE if n_out < WIDE else ROWS_OF_A_WIDE_LAYER)
         n_pieces = max(1, round(n_in / wanted))
-        rows = -(-n_in // (TILE_ROWS * n_pieces)) * TILE_ROWS
+        rows = -(-n_in // (ROW_MULTIPLE * n_pieces)) * ROW_MULTIPLE
         ends = start + n_out * np.arange(rows, n_in + rows, rows).clip(max=n_in)
         bounds += [int(end) for end in ends if end - bounds[-1] >= target // 2]
     # What is left over, and the biases, belong to the last one.
@@ -117,10 +119,8 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     return np.array(bounds)
 
 
-def network_plan(
-    layers: NDArray[Any], dtype: Any, rows: int, n_outputs_y: int, y_dtype: Any, n_gathered: int
-) -> Plan:
-    """A plan for a network with buffers for batches of at most ``rows`` samples.
+def network_plan(layers: NDArray[Any], dtype: Any, rows: int) -> Plan:
+    """A plan for a network with what a forward pass of at most ``rows`` samples needs.
 
     Parameters
     ----------
@@ -128,34 +128,48 @@ def network_plan(
     dtype : dtype
         Precision, float32 or float64.
     rows : int
+    """
+    plan = Plan(dtype)
+    dtype = np.dtype(dtype)
+    kept = int(layers["outputs"].max() + layers[-1]["n_out"])
+    addresses = [activation_addresses(NAMES[place], dtype) for place in layers["activation"]]
+    return plan.set(
+        layers=layers,
+        n_layers=layers.size,
+        rows=rows,
+        activations=np.array(addresses, np.int64),
+        units=np.empty(rows * kept, dtype),
+        **product_entries(dtype, longest_sum(layers, rows)),
+    )
+
+
+def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int) -> Plan:
+    """Give the plan of a network what the way back needs besides.
+
+    Parameters
+    ----------
+    plan : Plan
     n_outputs_y : int
         Numbers in a row of y.
     y_dtype : dtype
     n_gathered : int
         Number of features, if rows of a dense input will be gathered, else 0.
     """
-    plan = Plan(dtype)
-    dtype, y_dtype = np.dtype(dtype), np.dtype(y_dtype)
-    last = layers[-1]
-    kept = int(layers["outputs"].max() + last["n_out"])
+    layers, rows, dtype, y_dtype = plan["layers"], plan["rows"], plan.dtype, np.dtype(y_dtype)
     chunks = chunk_bounds(layers)
-    addresses = [activation_addresses(NAMES[place], dtype) for place in layers["activation"]]
+    # Several for each thread, and long enough to be worth a call.
+    loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
     return plan.set(
-        layers=layers,
-        n_layers=layers.size,
-        rows=rows,
         chunks=chunks,
         n_chunks=chunks.size - 1,
-        activations=np.array(addresses, np.int64),
         target_words=n_outputs_y * y_dtype.itemsize // 4,
         x=np.empty(rows * n_gathered, dtype),
-        units=np.empty(rows * kept, dtype),
         delta=np.empty(rows * int(layers["n_out"].sum()), dtype),
         targets=np.empty(rows * n_outputs_y, y_dtype),
         weights=np.ones(rows, dtype),
         squares=np.zeros((chunks.size - 1, layers.size + 1)),
-        losses=np.zeros(8),
-        **product_entries(dtype, longest_sum(layers, rows)),
+        loss_rows=loss_rows,
+        losses=np.zeros(-(-rows // loss_rows)),
     )
 
 
@@ -171,7 +185,6 @@ def team_size(n_threads: int, rows: int) -> int:
 
 def plans_of_team(plan: Plan, n_threads: int) -> list[Plan]:
     """A plan for each thread: the same buffers, but for the rooms that products work in."""
-    plan.set(losses=np.zeros(8 * n_threads))
     longest = longest_sum(plan["layers"], plan["rows"])
     others = [plan.copy().set(**product_entries(plan.dtype, longest)) for _ in range(1, n_threads)]
     return [plan, *others]

@@ -205,30 +205,36 @@ def load_targets(plan, first, lo, hi):
 
 @njit
 def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
-    """Forward and back for the rows ``lo`` to ``hi`` of a batch; sum of their weighted losses."""
+    """Forward and back for the rows ``lo`` to ``hi`` of a batch, whole blocks of them.
+
+    The sum of the weighted losses of each block goes to ``plan.losses``.
+    """
     if lo == hi:
-        return 0.0
+        return
     last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
     k, deltas = last.n_out, last.deltas * plan.rows
     load_targets(plan, first, lo, hi)
     start = forward(plan, first, lo, hi, step)
-    value = call_loss(
-        plan.loss, plan.loss_fields, reals(plan, plan.units, start + lo * k, start + hi * k),
-        plan.targets + 4 * lo * plan.target_words, reals(plan, plan.weights, lo, hi), hi - lo, k,
-        reals(plan, plan.delta, deltas + lo * k, deltas + hi * k),
-    )  # fmt: skip
+    losses = float64s(plan, plan.losses, 0, (plan.rows + plan.loss_rows - 1) // plan.loss_rows)
+    # By blocks, so that the sum over all does not depend on who has which.
+    for a in range(lo, hi, plan.loss_rows):
+        b = smaller(a + plan.loss_rows, hi)
+        losses[a // plan.loss_rows] = call_loss(
+            plan.loss, plan.loss_fields, reals(plan, plan.units, start + a * k, start + b * k),
+            plan.targets + 4 * a * plan.target_words, reals(plan, plan.weights, a, b), b - a, k,
+            reals(plan, plan.delta, deltas + a * k, deltas + b * k),
+        )  # fmt: skip
     if with_deltas:
         backpropagate(plan, lo, hi, step)
-    return value
 
 
 @njit
-def total_loss(plan):
-    """Sum over the members of a team."""
-    losses = float64s(plan, plan.losses, 0, 8 * plan.size)
+def total_loss(plan, n_rows):
+    """Sum over the blocks of a batch."""
+    losses = float64s(plan, plan.losses, 0, (n_rows + plan.loss_rows - 1) // plan.loss_rows)
     total = 0.0
-    for rank in range(plan.size):
-        total += losses[8 * rank]
+    for block in range(losses.size):
+        total += losses[block]
     return total
 
 
@@ -277,12 +283,11 @@ def objective(plans, with_gradient):
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows
         n_rows = smaller(plan.rows, plan.n_samples - first)
-        lo, hi = share(plan, n_rows)
-        loss = losses_and_deltas(plan, first, lo, hi, 0, with_gradient)
-        float64s(plan, plan.losses, 8 * plan.rank, 8 * plan.rank + 1)[0] = loss
+        lo, hi = share(plan, n_rows, plan.loss_rows)
+        losses_and_deltas(plan, first, lo, hi, 0, with_gradient)
         if not barrier(plan):
             break
-        value += total_loss(plan)
+        value += total_loss(plan, n_rows)
         if with_gradient:
             kept, source = (plan.alpha / total_weight, plan.w) if first == 0 else (1.0, plan.grad)
             chunk = next_piece(plan, -1, plan.n_chunks, block)

@@ -180,14 +180,22 @@ def make_part(record: Any, wrapper: Callable[..., Any], name: str, signature: An
     signature : numba signature
     """
     fields = np.array([float(value) for value in record], np.float64)
-    return Part(_compiled(numba.typeof(record), wrapper, name, signature), fields)
+    for field, value, number in zip(record._fields, record, fields, strict=True):
+        if isinstance(value, int) and int(number) != value:
+            raise ValueError(
+                f"{type(record).__name__}: {field} must be a whole number below 2**53, got {value}."
+            )
+    method = getattr(type(record), name)
+    return Part(_compiled(numba.typeof(record), method, wrapper, name, signature), fields)
 
 
 @functools.cache
-def _compiled(record_type: Any, wrapper: Callable[..., Any], name: str, signature: Any) -> int:
+def _compiled(
+    record_type: Any, method: Any, wrapper: Callable[..., Any], name: str, signature: Any
+) -> int:
     cls = record_type.instance_class
     kinds = ".".join(str(kind) for kind in record_type)
     return native_address(
         wrapper(_rebuilder(record_type), cls), signature,
-        f"{cls.__module__}.{cls.__qualname__}.{name}-{kinds}", is_ours(cls),
+        f"{cls.__module__}.{cls.__qualname__}.{name}-{kinds}", is_ours(cls) and is_ours(method),
     )  # fmt: skip

@@ -56,10 +56,11 @@ ARRAYS = (
     "targets",  # of the batch, like y
     "weights",  # * of the batch (B,)
     "squares",  # (C, L + 1): sums over a chunk, of its gradient by layer, of its weights
-    "losses",  # of each thread's share of the batch, 8 apart
+    "losses",  # of each block of the rows of a batch
     "state",  # * of the update rule; a chunk's part is (number of its names, length of the chunk)
     "scalars",  # (number of state chunks, number of its names)
     "state_chunks",  # where those chunks begin and end
+    "updates",  # their number so far (1,): a signal may come before a call's result is stored
     "rates",  # learning rate of each step of a call
     "totals",  # (4 + L,), see ``run_batches``
     "out",  # * predictions (N, K); nowhere: not asked for
@@ -77,6 +78,7 @@ NUMBERS = (
     "n_samples",
     "n_features",
     "rows",  # B: for so many the buffers were made
+    "loss_rows",  # of a block, the same for any number of threads
     "target_words",  # length of a row of y in units of 4 bytes
     "n_state",  # number of state arrays
     "n_scalars",

@@ -22,7 +22,7 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
-from fastgd.kernels.plan import Plan
+from fastgd.kernels.plan import Plan, smaller
 
 T = TypeVar("T")
 
@@ -123,9 +123,11 @@ def next_piece(plan, piece, n_pieces, round):
 
 
 @njit
-def share(plan, n):
-    """The part of ``range(n)`` that belongs to a member."""
-    return n * plan.rank // plan.size, n * (plan.rank + 1) // plan.size
+def share(plan, n, block):
+    """The part of ``range(n)`` that belongs to a member: whole blocks."""
+    blocks = (n + block - 1) // block
+    lo, hi = blocks * plan.rank // plan.size, blocks * (plan.rank + 1) // plan.size
+    return smaller(lo * block, n), smaller(hi * block, n)
 
 
 def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments: Any) -> T:
@@ -155,17 +157,23 @@ def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments:
 
     helpers = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(1, size)]
     started = []
+    result, is_complete = None, False
     try:
         for helper in helpers:
             helper.start()
             started.append(helper)
+        is_complete = True
         result = run(0)
-    except BaseException:
+    except BaseException as error:
         counters[ABANDONED] = 1
-        raise
+        if is_complete or not isinstance(error, RuntimeError):
+            raise
     finally:
         for helper in started:
             helper.join()
+    if not is_complete:
+        # No thread to be had.  Nobody got past the first barrier, so nothing is half done.
+        return together(kernel, plans, 1, *arguments)
     if failures:
         raise failures[0]
-    return result
+    return result  # type: ignore[return-value]

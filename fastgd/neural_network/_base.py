@@ -364,7 +364,9 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
         # Taken away for the time of the call: another thread that predicts makes its own.
-        network, predictor = _predictors.pop(self, (None, None))
+        is_hashable = type(self).__hash__ is not None
+        nothing: Any = (None, None)
+        network, predictor = _predictors.pop(self, nothing) if is_hashable else nothing
         loss = self._loss if hasattr(self, "_loss") else self._chosen_loss()
         arrays = (*self.coefs_, *self.intercepts_)
         activations = self._per_hidden_layer("activation", len(self.coefs_) - 1)
@@ -378,7 +380,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         X = self._validate_samples(X, np.shape(arrays[0])[0], predictor.dtype)
         result = getattr(predictor, method)(X)
         # A copy of parameters that are no views of one vector would not see them change.
-        if getattr(arrays[0], "base", None) is predictor.w:
+        if is_hashable and getattr(arrays[0], "base", None) is predictor.w:
             _predictors[self] = wanted, predictor
         return result
 

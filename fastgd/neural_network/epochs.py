@@ -76,8 +76,10 @@ class EpochRunner:
         dropout_masks = dropout_part(Dropout(seed), problem.dtype) if dropout else NOTHING
         self._schedule = schedule
         self._totals = np.zeros(4 + problem.layers.size)
+        self._updates = np.zeros(1, np.int64)
         plan = problem.plan(batch_size, gather=self._order.size > 0).set(
             order=self._order, n_samples=self.n_samples, totals=self._totals,
+            updates=self._updates,
             dropout=dropout_masks, **limit_parts(limits, problem.dtype),
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
@@ -108,11 +110,13 @@ class EpochRunner:
             rates *= schedules.factors(self._schedule, steps)
         for plan in self._plans:
             plan.set(rates=rates)
+        self._updates[0] = optimizer.n_updates
         with reserved(self._pace.n_threads) as n_threads:
             started = time.perf_counter()
-            optimizer.n_updates = together(
-                run_batches, self._plans, n_threads, first, last, optimizer.n_updates
-            )
+            try:
+                together(run_batches, self._plans, n_threads, first, last, optimizer.n_updates)
+            finally:
+                optimizer.n_updates = int(self._updates[0])
             self._pace.learn(n_threads, last - first, time.perf_counter() - started)
         _compiled.add(self.problem.dtype)
 

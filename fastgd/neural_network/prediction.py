@@ -19,8 +19,8 @@ from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.problem import as_matrix
 from fastgd.solvers.objective import LEAST_A_PASS, block_rows
 
-# So many rows get buffers that are kept for the next call.
-FEW_ROWS = 1024
+# Up to so many numbers of all layers together, the buffers are kept for the next call.
+FEW_UNITS = 2**18
 
 NOWHERE = np.empty(0)
 
@@ -59,8 +59,11 @@ class Predictor:
     def _run(self, X: Any, **results: NDArray[Any]) -> None:
         n_samples = X.shape[0]
         matrix = as_matrix(X)
-        if n_samples <= FEW_ROWS and isinstance(matrix, Dense):
-            plan = self._kept = self._kept or self._new_plan(FEW_ROWS, matrix)
+        units = int(self._layers["n_out"].sum())
+        if n_samples * units <= FEW_UNITS and isinstance(matrix, Dense):
+            if self._kept is None or self._kept["rows"] < n_samples:
+                self._kept = self._new_plan(max(16, n_samples), matrix)
+            plan = self._kept
             plan.set(values=matrix.values, n_samples=n_samples, **results)
             together(predict_blocks, [plan], 1)
             # The user's arrays are not kept.
@@ -78,7 +81,7 @@ class Predictor:
             together(predict_blocks, plans, size)
 
     def _new_plan(self, rows: int, matrix: Any) -> Plan:
-        plan = network_plan(self._layers, self.w.dtype, rows, 1, np.int64, 0)
+        plan = network_plan(self._layers, self.w.dtype, rows)
         return plan.set(w=self.w, link=self._link, **input_entries(matrix, self.w.dtype))
 
 

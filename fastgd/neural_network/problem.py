@@ -96,7 +96,12 @@ def flat_parameters(
         )
     base = arrays[0].base
     layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
-    if isinstance(base, np.ndarray) and base.shape == (n_parameters(layers),):
+    if (
+        isinstance(base, np.ndarray)
+        and base.shape == (n_parameters(layers),)
+        and base.dtype in (np.float32, np.float64)
+        and base.dtype.isnative
+    ):
         views = parameter_views(base, layers)
         if all(map(_same_memory, arrays, (*views[0], *views[1]))):
             return base

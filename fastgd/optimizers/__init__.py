@@ -26,6 +26,7 @@ import numpy as np
 from numba.core import config
 from numpy.typing import NDArray
 
+from fastgd._jit import is_ours
 from fastgd._record import checked
 from fastgd._threads import allowed_threads, reserved
 from fastgd.kernels.epoch import Memory, apply_step, rule_part, step_in_python
@@ -94,6 +95,30 @@ def is_rule(candidate: object) -> bool:
     )
 
 
+def check_indices(rule: Any, dtype: Any) -> None:
+    """Run one step of a user's rule in plain Python, which notices what compiled code does not.
+
+    Raises
+    ------
+    ValueError
+        The step reaches for a state array or a scalar that the rule has not declared.
+    """
+    state, scalars = getattr(rule, "state", ()), getattr(rule, "scalars", ())
+    w = np.zeros(2, dtype)
+    arguments = w, w.copy(), np.zeros((len(state), 2), dtype), np.zeros(len(scalars))
+    try:
+        with np.errstate(all="ignore"):
+            rule.step(*arguments, 1, rule.learning_rate)
+    except IndexError as error:
+        raise ValueError(
+            f"{type(rule).__name__}.step: {error}. The rule declares the state arrays"
+            f" {tuple(state)} and the scalars {tuple(scalars)}; name all that the step uses in its"
+            " class attributes state and scalars."
+        ) from error
+    except Exception:
+        return  # compiled code may well do what Python does not
+
+
 class Optimizer:
     """An update rule at work on one parameter vector: the rule, its memory, its step count.
 
@@ -120,7 +145,11 @@ class Optimizer:
                 "rule must be a NamedTuple with a field learning_rate and a method step,"
                 f" got {rule!r}."
             )
+        if w.dtype not in (np.float32, np.float64):
+            raise ValueError(f"w must be of dtype float32 or float64, got {w.dtype}.")
         self.rule = checked(rule)
+        if not is_ours(type(rule)):
+            check_indices(self.rule, w.dtype)
         self.learning_rate: float = self.rule.learning_rate
         self.n_updates = 0
         self._expects = w.size, w.dtype
@@ -181,6 +210,8 @@ class Optimizer:
                     f"{name} must be a contiguous array of shape ({n},) and dtype {dtype},"
                     f" got shape {a.shape}, dtype {a.dtype}, strides {a.strides}."
                 )
+        if not w.flags.writeable:
+            raise ValueError("w must be writeable: it is changed in place.")
         self.n_updates += 1
         if config.DISABLE_JIT:
             step_in_python(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)

@@ -13,6 +13,7 @@ from fastgd.kernels.layout import (
     n_parameters,
     network_plan,
     plans_of_team,
+    set_for_training,
     team_size,
 )
 from fastgd.kernels.linalg import Dense, input_entries
@@ -42,12 +43,35 @@ def data_plan(
 
     ``gather`` says whether the samples will be taken in another order.
     """
+    _check_data(layers, data, n_samples, np.dtype(dtype))
     n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
-    plan = network_plan(layers, dtype, rows, data.y.shape[1], data.y.dtype, n_gathered)
+    plan = network_plan(layers, dtype, rows)
+    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered)
     return plan.set(
         y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
         loss=loss_part(loss, dtype, int(layers["n_out"][-1]), rows), **input_entries(data.X, dtype),
     )  # fmt: skip
+
+
+def _check_data(layers: NDArray[Any], data: Data, n_samples: int, dtype: np.dtype[Any]) -> None:
+    """Kernels believe what they are told of sizes and types."""
+    values = data.X.values if isinstance(data.X, Dense) else data.X.data
+    n_rows = values.shape[0] if isinstance(data.X, Dense) else data.X.indptr.size - 1
+    if data.X.n_features != layers["n_in"][0] or n_rows != n_samples or values.dtype != dtype:
+        raise ValueError(
+            f"X must have the shape ({n_samples}, {layers['n_in'][0]}) and dtype {dtype}, got"
+            f" ({n_rows}, {data.X.n_features}) and {values.dtype}."
+        )
+    if data.y.ndim != 2 or data.y.shape[0] != n_samples or data.y.dtype not in (dtype, np.int64):
+        raise ValueError(
+            f"y must have {n_samples} rows and dtype {dtype} or int64, got the shape"
+            f" {data.y.shape} and {data.y.dtype}."
+        )
+    if data.weight.dtype != dtype or data.weight.size not in (0, n_samples):
+        raise ValueError(
+            f"weight must have {n_samples} numbers or none and dtype {dtype}, got"
+            f" {data.weight.size} and {data.weight.dtype}."
+        )
 
 
 class Objective:
@@ -106,6 +130,8 @@ class Objective:
     def terms(self, w: NDArray[Any], grad: NDArray[Any]) -> tuple[float, float]:
         """Data term and penalty at ``w``; the gradient goes to ``grad`` unless that is empty."""
         w = np.ascontiguousarray(w, self.dtype)
+        if w.shape != (self.n_parameters,):
+            raise ValueError(f"w must have the shape ({self.n_parameters},), got {w.shape}.")
         self.n_passes += 1
         for plan in self._plans:
             plan.set(w=w, grad=grad)
