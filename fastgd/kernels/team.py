@@ -11,6 +11,7 @@ fork could break, that a second user could collide with, or that would spin whil
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -36,7 +37,8 @@ PATIENCE = 2_000
 if sys.platform == "win32":  # pragma: no cover
     _yield_processor = ctypes.windll.kernel32.SwitchToThread
 else:
-    _yield_processor = ctypes.CDLL(None).sched_yield
+    _LIBC = ctypes.CDLL(None)
+    _yield_processor = _LIBC.sched_yield
 binding.add_symbol("fastgd_yield_processor", ctypes.cast(_yield_processor, ctypes.c_void_p).value)
 
 
@@ -130,6 +132,17 @@ def share(plan, n, block):
     return smaller(lo * block, n), smaller(hi * block, n)
 
 
+def _other_processors() -> set[int]:
+    """All that this process may use but the one that it runs on; empty if the system can't tell.
+
+    A thread often begins on its parent's processor, and it takes the system some ten
+    milliseconds to find that they would both do better apart: longer than many a slice.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return set()
+    return os.sched_getaffinity(0) - {_LIBC.sched_getcpu()}
+
+
 def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments: Any) -> T:
     """Let a team of ``size`` threads run ``kernel(plan.record, *arguments)``, each with its plan.
 
@@ -147,9 +160,12 @@ def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments:
     for rank, plan in enumerate(plans[:size]):
         plan.set(rank=rank, size=size, counters=counters)
     failures: list[BaseException] = []
+    processors = _other_processors()
 
     def run(rank: int) -> Any:
         try:
+            if rank > 0 and processors:
+                os.sched_setaffinity(0, processors)  # of this thread, which is gone after it
             return kernel(plans[rank].record, *arguments)
         except BaseException as error:
             counters[ABANDONED] = 1
