@@ -219,7 +219,8 @@ def _flags(entry: bool = False, reduction: bool = False, allocates: bool = False
     return {
         # Our kernels look at arrays that Python owns; they neither allocate nor count references.
         "_nrt": allocates,
-        "pipeline_class": _WHOLE if entry else _INLINED,
+        # What is not ours may raise what needs the environment that inlined code has not.
+        "pipeline_class": _WHOLE if entry else Compiler if allocates else _INLINED,
         "fastmath": set(REDUCTION if reduction else ELEMENTWISE),
         "error_model": "numpy",
         "nogil": entry,

@@ -194,3 +194,20 @@ def test_float32_agrees_with_float64(activation):
 def test_table_and_formulas_name_the_same():
     assert naive.ACTIVATIONS.keys() == ACTIVATIONS.keys()
     assert naive.LOSSES.keys() == LOSSES.keys()
+
+
+def test_an_objective_checks_sizes_and_types():
+    """Kernels work on addresses: a wrong size would read what is not there."""
+    X, y = np.zeros((4, 5)), np.zeros((4, 1))
+    layers = layer_table((5, 3, 1), ("tanh",))
+    problem = Problem(layers, LOSSES["squared_error"](), 0.0, as_data(X, y, None), 4, X.dtype)
+    with pytest.raises(ValueError, match=r"w must have the shape \(22,\), got \(3,\)"):
+        problem.objective().fun(np.zeros(3))
+    wrong = {
+        "X must have": as_data(X.astype(np.float32), y, None),
+        "y must have": as_data(X, y.astype(np.int32), None),
+        "weight must have": as_data(X, y, np.ones(3)),
+    }
+    for message, data in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            problem._replace(data=data).objective()

@@ -360,3 +360,47 @@ def test_a_rule_that_is_not_elementwise_gets_the_whole_vector(chunks, monkeypatc
     np.testing.assert_allclose(w, before - 0.25 * g / np.linalg.norm(g), rtol=1e-12)
     assert optimizer.memory.scalars.tolist() == [[N_LONG, 1]]
     assert optimizer.state.shape == (0, N_LONG)
+
+
+class Forgetful(NamedTuple):
+    learning_rate: float = 0.1
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        average = state[0]  # which is not declared
+        for i in range(w.size):
+            average[i] += g[i]
+            w[i] -= learning_rate * average[i]
+
+
+class Strict(NamedTuple):
+    learning_rate: float = 0.1
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        if t > 2:
+            raise ValueError("too late", t)
+
+
+def test_a_rule_that_reaches_for_what_it_has_not_declared():
+    """Compiled code would write to wherever that happens to be."""
+    with pytest.raises(ValueError, match=r"Forgetful\.step.*class attributes state and scalars"):
+        Optimizer(Forgetful(), np.zeros(3))
+
+
+def test_an_error_of_a_rule_keeps_its_arguments():
+    w = np.zeros(3)
+    optimizer = Optimizer(Strict(), w)
+    optimizer.update(w, w)
+    optimizer.update(w, w)
+    with pytest.raises(ValueError, match="too late") as caught:
+        optimizer.update(w, w)
+    assert caught.value.args == ("too late", 3)
+
+
+def test_parameters_that_cannot_be_changed():
+    w = np.zeros(3)
+    optimizer = Optimizer(SGD(), w)
+    w.flags.writeable = False
+    with pytest.raises(ValueError, match="w must be writeable"):
+        optimizer.update(w, np.ones(3))
+    with pytest.raises(ValueError, match="float32 or float64, got int64"):
+        Optimizer(SGD(), np.zeros(3, np.int64))

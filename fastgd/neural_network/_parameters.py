@@ -136,9 +136,8 @@ EXTENSIONS = """
         ``(fan_in, fan_out, random_state)`` and returns the weights of a layer.
     n_jobs : int or None, default=None
         Most threads that a fit or a prediction may use; -1: as many as there are processors.
-        None: as many as are worth it, and as threadpoolctl or ``OMP_NUM_THREADS`` allow.  The
-        parameters do not depend on it, but for ``solver='lbfgs'`` and ``'scipy-bfgs'``, by
-        rounding.  Fits that run at the same time share the processors."""
+        None: as many as are worth it, and as threadpoolctl or ``OMP_NUM_THREADS`` allow.  What
+        is trained does not depend on it.  Fits that run at the same time share the processors."""
 
 ATTRIBUTES = """
     loss_ : float
