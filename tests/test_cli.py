@@ -87,7 +87,9 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch, tmp_path):
 
 def test_ctrl_c_during_a_fit(tmp_path):
     """As a terminal sends it, while the second solver trains."""
-    command = [sys.executable, "-c", "from fastgd.cli import main; main()", "compare"]
+    # Who runs the tests in the background has the signal switched off, for his children too.
+    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    command = [sys.executable, "-c", f"{listens} from fastgd.cli import main; main()", "compare"]
     command += ["--problem", "iris", "--hidden", "4", "--solvers", "lbfgs,sgd,adam"]
     command += ["--max-iter", "10000000", "--json", str(tmp_path / "runs.json")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
