@@ -378,3 +378,14 @@ def test_a_wrong_n_jobs_is_named(estimator, n_jobs):
     X, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
     with pytest.raises(ValueError, match=rf"'n_jobs' parameter .* Got {n_jobs!r}"):
         estimator(n_jobs=n_jobs).fit(X, y)
+
+
+def test_a_system_that_does_not_let_choose_processors(monkeypatch):
+    """The choice is a help, not a need: a team works where it is forbidden."""
+
+    def forbidden(*args):
+        raise PermissionError("not here")
+
+    monkeypatch.setattr("os.sched_setaffinity", forbidden, raising=False)
+    ranks = together(lambda record: int(record[0]["rank"]), [Plan(np.float64) for _ in range(3)], 3)
+    assert ranks == 0

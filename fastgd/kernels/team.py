@@ -10,6 +10,7 @@ fork could break, that a second user could collide with, or that would spin whil
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -165,7 +166,8 @@ def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments:
     def run(rank: int) -> Any:
         try:
             if rank > 0 and processors:
-                os.sched_setaffinity(0, processors)  # of this thread, which is gone after it
+                with contextlib.suppress(OSError):  # not allowed everywhere, nor needed
+                    os.sched_setaffinity(0, processors)  # of this thread, which ends with the call
             return kernel(plans[rank].record, *arguments)
         except BaseException as error:
             counters[ABANDONED] = 1
