@@ -149,13 +149,17 @@ def make_array(kind: Any) -> Any:
     return arrayobj.make_array(kind)
 
 
-def _make_view(context: Any, builder: Any, kind: Any, place: Any, length: Any) -> Any:
-    """Emit an array that owns nothing: ``length`` elements from an address on."""
+def _make_view(context: Any, builder: Any, kind: Any, address: Any, start: Any, *shape: Any) -> Any:
+    """Emit a C-contiguous array that owns nothing, from element ``start`` after an address on."""
     size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
     size = context.get_constant(types.intp, size)
     array = make_array(kind)(context, builder)
+    strides = [size]
+    for length in shape[:0:-1]:
+        strides.insert(0, builder.mul(length, strides[0]))
+    place = builder.add(address, builder.mul(start, size))
     context.populate_array(
-        array, data=builder.inttoptr(place, array.data.type), shape=[length], strides=[size],
+        array, data=builder.inttoptr(place, array.data.type), shape=shape, strides=strides,
         itemsize=size, meminfo=None,
     )  # fmt: skip
     return array._getvalue()
@@ -167,7 +171,7 @@ def array_at(typingctx, address, length, like):
     kind = types.Array(like, 1, "C")
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _make_view(context, builder, kind, args[0], args[1])
+        return _make_view(context, builder, kind, args[0], ir.Constant(args[0].type, 0), args[1])
 
     return kind(types.intp, types.intp, like), codegen
 
@@ -182,10 +186,9 @@ def stack_array(typingctx, length, like):
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         element = context.get_data_type(kind.dtype)
         room = cgutils.alloca_once(builder, element, size=length.literal_value)
-        place = builder.ptrtoint(room, ir.IntType(64))
-        return _make_view(
-            context, builder, kind, place, ir.Constant(ir.IntType(64), length.literal_value)
-        )
+        start, stop = (ir.Constant(ir.IntType(64), i) for i in (0, length.literal_value))
+        place = builder.ptrtoint(room, start.type)
+        return _make_view(context, builder, kind, place, start, stop)
 
     return kind(length, like), codegen
 
@@ -209,16 +212,7 @@ def state_rows(typingctx, plan, address, start, n_rows, length):
     i = types.intp
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, address, start, n_rows, length = args
-        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-        size = context.get_constant(i, size)
-        array = make_array(kind)(context, builder)
-        place = builder.add(address, builder.mul(start, size))
-        context.populate_array(
-            array, data=builder.inttoptr(place, array.data.type), shape=[n_rows, length],
-            strides=[builder.mul(length, size), size], itemsize=size, meminfo=None,
-        )  # fmt: skip
-        return array._getvalue()
+        return _make_view(context, builder, kind, *args[1:])
 
     return kind(plan, i, i, i, i), codegen
 
@@ -233,9 +227,8 @@ def _viewer(element_type: Any) -> Any:
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             _, address, start, stop = args
-            size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-            place = builder.add(address, builder.mul(start, context.get_constant(i, size)))
-            return _make_view(context, builder, kind, place, builder.sub(stop, start))
+            length = builder.sub(stop, start)
+            return _make_view(context, builder, kind, address, start, length)
 
         return kind(plan, i, i, i), codegen
 

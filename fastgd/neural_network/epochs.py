@@ -25,7 +25,6 @@ from fastgd.optimizers import Optimizer, schedules
 # a step, which costs about as much time as 50,000 of them.
 LEAST_A_STEP = 400_000
 
-
 # Precisions that the loop over batches is ready for.
 _compiled: set[np.dtype[Any]] = set()
 
@@ -99,10 +98,10 @@ class EpochRunner:
         first = 0
         while first < self.n_batches:
             last = min(first + self._pace.n_batches, self.n_batches)
-            self._run_slice(w, grad, first, last)
+            self._run_slice(first, last)
             first = last
 
-    def _run_slice(self, w: NDArray[Any], grad: NDArray[Any], first: int, last: int) -> None:
+    def _run_slice(self, first: int, last: int) -> None:
         optimizer = self.optimizer
         rates = np.full(last - first, optimizer.learning_rate)
         if self._schedule is not None:

@@ -173,12 +173,12 @@ class Optimizer:
     def state(self) -> NDArray[Any]:
         """A copy of the rule's state, one row for each name in its ``state``."""
         memory = self.memory
-        n, k = self._expects[0], memory.n_arrays
+        k = memory.n_arrays
         pieces = [
             memory.arrays[k * lo : k * hi].reshape(k, hi - lo)
             for lo, hi in itertools.pairwise(memory.chunks)
         ]
-        return np.concatenate(pieces, axis=1) if pieces else np.empty((k, n))
+        return np.concatenate(pieces, axis=1)
 
     def successor(
         self, rule: Any, w: NDArray[Any], chunks: NDArray[np.int64] | None = None
