@@ -2,6 +2,16 @@
 
 from fastgd import datasets, losses, optimizers
 from fastgd.neural_network import MLPClassifier, MLPRegressor
+from fastgd.solvers import Objective, minimize_bfgs
 
 __version__ = "0.1.0"
-__all__ = ["MLPClassifier", "MLPRegressor", "__version__", "datasets", "losses", "optimizers"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "Objective",
+    "__version__",
+    "datasets",
+    "losses",
+    "minimize_bfgs",
+    "optimizers",
+]

@@ -103,7 +103,7 @@ def test_central_differences_and_formula(name, kind):
 @pytest.mark.parametrize("sizes", [(5, 2), (5, 3, 2), (5, 4, 3, 6, 2)])
 def test_any_depth_in_blocks_of_rows(sizes, monkeypatch):
     """Also without a hidden layer, and when the rows do not fit into one block."""
-    monkeypatch.setattr("fastgd.solvers.objective.BLOCK_BYTES", 1)
+    monkeypatch.setattr("fastgd.kernels.samples.BLOCK_BYTES", 1)
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(150, 5)), rng.normal(size=(150, 2))
     activations = ("tanh",) * (len(sizes) - 2)

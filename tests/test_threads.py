@@ -216,7 +216,7 @@ def test_predictions(n_samples, kind, dtype, monkeypatch):
     assert np.abs(expected.sum(axis=1) - 1).max() < 1e-5
     # Several blocks for each thread as well.
     for block_bytes in (2**22, 1):
-        monkeypatch.setattr("fastgd.solvers.objective.BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("fastgd.kernels.samples.BLOCK_BYTES", block_bytes)
         for n_jobs in (2, 3, 4):
             with several_threads() as sizes:
                 team = Predictor(layers, w, loss, n_jobs)
@@ -237,7 +237,7 @@ def test_objective(kind, weight, monkeypatch):
     alone = Problem(layers, loss, 0.3, data, N, X.dtype, 1).objective()
     value, gradient = alone.fun_and_grad(w)
     for block_bytes in (2**22, 1):  # one block of rows, and two
-        monkeypatch.setattr("fastgd.solvers.objective.BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("fastgd.kernels.samples.BLOCK_BYTES", block_bytes)
         for n_jobs in (2, 3, 4):
             with several_threads() as sizes:
                 team = Problem(layers, loss, 0.3, data, N, X.dtype, n_jobs).objective()

@@ -1,11 +1,13 @@
-"""Activations of the hidden layers: forward and derivative side by side, and one table of names.
+"""Activations of the hidden layers: each with its two derivatives, and one table of names.
 
-Each pair is compiled by itself, when a network first asks for it; kernels call it by its address.
-Where it can be, the derivative is a function of the *output*, so that nothing else has to be
-kept; the activations in ``NEEDS_RAW`` are not monotonic and keep the values before the activation
-as well.
+``φ(z)`` replaces raw values by the activation of them, ``φ_backward(a, raw, delta)`` multiplies
+``delta`` by φ′, and ``φ_curvature(a, raw, delta)`` by φ″.  Each is compiled by itself, when a
+network first asks for it; kernels call it by its address.  Where it can be, a derivative is a
+function of the *output*, so that nothing else has to be kept; the activations in ``NEEDS_RAW`` are
+not monotonic and keep the values before the activation as well.
 
-To add one: its pair of functions, its name in ``ACTIVATIONS``, its formula in ``tests/naive.py``.
+To add one: its three functions, its name in ``ACTIVATIONS``, its formula in ``tests/naive.py``.
+At a kink the second derivative is that of the sides, as the first one is.
 """
 
 from __future__ import annotations
@@ -37,6 +39,12 @@ def identity_backward(a, raw, delta):
     pass
 
 
+def no_curvature(a, raw, delta):
+    """Of an activation made of straight pieces."""
+    for i in range(delta.size):
+        delta[i] = 0
+
+
 def logistic_forward(z):
     for i in range(z.size):
         z[i] = logistic(z[i])
@@ -48,6 +56,12 @@ def logistic_backward(a, raw, delta):
         delta[i] *= a[i] * (one - a[i])
 
 
+def logistic_curvature(a, raw, delta):
+    one, two = delta.dtype.type(1.0), delta.dtype.type(2.0)
+    for i in range(delta.size):
+        delta[i] *= a[i] * (one - a[i]) * (one - two * a[i])
+
+
 def tanh_forward(z):
     for i in range(z.size):
         z[i] = tanh(z[i])
@@ -57,6 +71,12 @@ def tanh_backward(a, raw, delta):
     one = delta.dtype.type(1.0)
     for i in range(delta.size):
         delta[i] *= one - a[i] * a[i]
+
+
+def tanh_curvature(a, raw, delta):
+    one, two = delta.dtype.type(1.0), delta.dtype.type(2.0)
+    for i in range(delta.size):
+        delta[i] *= -two * a[i] * (one - a[i] * a[i])
 
 
 def relu(z):
@@ -97,6 +117,12 @@ def elu_backward(a, raw, delta):
         delta[i] *= a[i] + one if a[i] < zero else one
 
 
+def elu_curvature(a, raw, delta):
+    zero, one = delta.dtype.type(0.0), delta.dtype.type(1.0)
+    for i in range(delta.size):
+        delta[i] *= a[i] + one if a[i] < zero else zero
+
+
 def selu(z):
     zero = z.dtype.type(0.0)
     scale, alpha = z.dtype.type(SELU_SCALE), z.dtype.type(SELU_SCALE * SELU_ALPHA)
@@ -111,6 +137,12 @@ def selu_backward(a, raw, delta):
         delta[i] *= a[i] + alpha if a[i] < zero else scale
 
 
+def selu_curvature(a, raw, delta):
+    zero, alpha = delta.dtype.type(0.0), delta.dtype.type(SELU_SCALE * SELU_ALPHA)
+    for i in range(delta.size):
+        delta[i] *= a[i] + alpha if a[i] < zero else zero
+
+
 def softplus_forward(z):
     for i in range(z.size):
         z[i] = softplus(z[i])
@@ -119,6 +151,12 @@ def softplus_forward(z):
 def softplus_backward(a, raw, delta):
     for i in range(delta.size):
         delta[i] *= -expm1(-a[i])
+
+
+def softplus_curvature(a, raw, delta):
+    for i in range(delta.size):
+        slope = -expm1(-a[i])
+        delta[i] *= slope * exp(-a[i])
 
 
 def silu(z):
@@ -131,6 +169,13 @@ def silu_backward(a, raw, delta):
     for i in range(delta.size):
         s = logistic(raw[i])
         delta[i] *= s + a[i] * (one - s)
+
+
+def silu_curvature(a, raw, delta):
+    one, two = delta.dtype.type(1.0), delta.dtype.type(2.0)
+    for i in range(delta.size):
+        s = logistic(raw[i])
+        delta[i] *= s * (one - s) * (two + raw[i] * (one - two * s))
 
 
 def gelu(z):
@@ -146,17 +191,25 @@ def gelu_backward(a, raw, delta):
         delta[i] *= normal_cdf(z) + z * density * exp(-half * z * z)
 
 
-ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "identity": (identity, identity_backward),
-    "logistic": (logistic_forward, logistic_backward),
-    "tanh": (tanh_forward, tanh_backward),
-    "relu": (relu, relu_backward),
-    "leaky_relu": (leaky_relu, leaky_relu_backward),
-    "elu": (elu, elu_backward),
-    "selu": (selu, selu_backward),
-    "softplus": (softplus_forward, softplus_backward),
-    "silu": (silu, silu_backward),
-    "gelu": (gelu, gelu_backward),
+def gelu_curvature(a, raw, delta):
+    half, two = delta.dtype.type(0.5), delta.dtype.type(2.0)
+    density = delta.dtype.type(INVERSE_ROOT_TWO_PI)
+    for i in range(delta.size):
+        z = raw[i]
+        delta[i] *= density * exp(-half * z * z) * (two - z * z)
+
+
+ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
+    "identity": (identity, identity_backward, no_curvature),
+    "logistic": (logistic_forward, logistic_backward, logistic_curvature),
+    "tanh": (tanh_forward, tanh_backward, tanh_curvature),
+    "relu": (relu, relu_backward, no_curvature),
+    "leaky_relu": (leaky_relu, leaky_relu_backward, no_curvature),
+    "elu": (elu, elu_backward, elu_curvature),
+    "selu": (selu, selu_backward, selu_curvature),
+    "softplus": (softplus_forward, softplus_backward, softplus_curvature),
+    "silu": (silu, silu_backward, silu_curvature),
+    "gelu": (gelu, gelu_backward, gelu_curvature),
 }
 NAMES = tuple(ACTIVATIONS)  # the layer table names an activation by its place
 NEEDS_RAW = frozenset({"silu", "gelu"})
@@ -164,16 +217,29 @@ NEEDS_RAW = frozenset({"silu", "gelu"})
 
 @functools.cache
 def activation_addresses(name: str, dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Where the compiled pair lies; compiles it, or loads it from disk, on its first use.
+    """Where the activation and its derivative lie; compiles them, or loads them, on first use.
 
     The identity, which has nothing to do, lies at 0.
     """
     if name == "identity":
         return 0, 0
     real = numba.from_dtype(dtype)
-    signatures = activate_signature(real), activate_backward_signature(real)
-    forward, backward = (
-        native_address(function, signature, f"{function.__module__}.{function.__name__}", ours=True)
-        for function, signature in zip(ACTIVATIONS[name], signatures, strict=True)
+    forward, backward, _ = ACTIVATIONS[name]
+    return (
+        _address(forward, activate_signature(real)),
+        _address(backward, activate_backward_signature(real)),
     )
-    return forward, backward
+
+
+@functools.cache
+def curvature_address(name: str, dtype: np.dtype[Any]) -> int:
+    """Where the second derivative of an activation lies; 0 if it is 0 everywhere."""
+    curvature = ACTIVATIONS[name][2]
+    if curvature is no_curvature:
+        return 0
+    return _address(curvature, activate_backward_signature(numba.from_dtype(dtype)))
+
+
+def _address(function: Callable[..., Any], signature: Any) -> int:
+    name = f"{function.__module__}.{function.__name__}"
+    return native_address(function, signature, name, ours=True)

@@ -1,4 +1,4 @@
-"""The two kinds of input matrix, dense and CSR: gather, product, and product with the transpose.
+"""The two kinds of input matrix, dense and CSR: gather, products, and outer products of rows.
 
 Each is compiled by itself and called by its address, so that nobody waits for the code of the
 other kind.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.gemm import gemm
-from fastgd.kernels.parts import NOTHING, call_at
+from fastgd.kernels.parts import NOTHING, Part, call_at
 from fastgd.kernels.plan import int32s, int64s, layer_records, plan_dtype, reals
 
 
@@ -41,18 +41,28 @@ def input_entries(X: Dense | CSR, dtype: Any) -> dict[str, Any]:
     """What a plan needs for an input matrix."""
     if isinstance(X, Dense):
         arrays = {"values": X.values, "n_features": X.n_features}
-        kind = "dense"
     else:
         arrays = {
             "values": X.data, "indices": X.indices, "indptr": X.indptr, "n_features": X.n_features,
         }  # fmt: skip
-        kind = "csr32" if X.indices.dtype.itemsize == 4 else "csr64"
-    affine, accumulate = input_code(kind, np.dtype(dtype))
+    affine, accumulate = input_code(kind_of(X), np.dtype(dtype))
     return {
         **arrays,
         "affine": NOTHING._replace(address=affine),
         "accumulate": NOTHING._replace(address=accumulate),
     }
+
+
+def outer_entry(X: Dense | CSR, dtype: Any) -> Part:
+    """What a plan needs besides for the Jacobian."""
+    return NOTHING._replace(address=outer_code(kind_of(X), np.dtype(dtype)))
+
+
+def kind_of(X: Dense | CSR) -> str:
+    """Name of the code for an input matrix."""
+    if isinstance(X, Dense):
+        return "dense"
+    return "csr32" if X.indices.dtype.itemsize == 4 else "csr64"
 
 
 def affine_signature(plan: Any) -> Any:
@@ -63,6 +73,11 @@ def affine_signature(plan: Any) -> Any:
 def accumulate_signature(plan: Any) -> Any:
     i, f = types.int64, types.float64
     return types.void(plan, i, i, f, f, i, i, i)
+
+
+def outer_signature(plan: Any) -> Any:
+    i = types.int64
+    return types.void(plan, i, i, i, i, i)
 
 
 @intrinsic
@@ -84,17 +99,35 @@ def call_accumulate(typingctx, address, plan, first, n_rows, scale, kept, source
     return call_at(accumulate_signature(plan))
 
 
+@intrinsic
+def call_outer(typingctx, address, plan, first, lo, hi, out, stride):
+    """Products of the derivatives by the first layer's raw values with the rows of the input.
+
+    That of row ``lo + i``, a matrix like the first layer's weights, goes to the address
+    ``out + i stride``.
+    """
+    return call_at(outer_signature(plan))
+
+
 @functools.cache
 def input_code(kind: str, dtype: np.dtype[Any]) -> tuple[int, int]:
     """Addresses of the two functions for a kind of input; compiles them on their first use."""
     plan = numba.from_dtype(plan_dtype(dtype))
-    affine, accumulate = KINDS[kind]
+    affine, accumulate, _ = KINDS[kind]
     return (
         native_address(affine, affine_signature(plan), f"{__name__}.{kind}.affine", ours=True),
         native_address(
             accumulate, accumulate_signature(plan), f"{__name__}.{kind}.accumulate", ours=True
         ),
     )
+
+
+@functools.cache
+def outer_code(kind: str, dtype: np.dtype[Any]) -> int:
+    """Address of the third one, which few ask for."""
+    plan = numba.from_dtype(plan_dtype(dtype))
+    name = f"{__name__}.{kind}.outer"
+    return native_address(KINDS[kind][2], outer_signature(plan), name, ours=True)
 
 
 def dense_affine(plan, first, lo, hi, out):
@@ -128,6 +161,24 @@ def dense_accumulate(plan, first, n_rows, scale, kept, source, top, bottom):
     )  # fmt: skip
 
 
+def dense_outer(plan, first, lo, hi, out, stride):
+    layer = layer_records(plan, plan.layers, 0, 1)[0]
+    d, h = plan.n_features, layer.n_out
+    deltas = reals(plan, plan.delta, layer.deltas * plan.rows, layer.deltas * plan.rows + hi * h)
+    for i in range(lo, hi):
+        row = reals(plan, plan.values, (first + i) * d, (first + i + 1) * d)
+        target = reals(plan, out + (i - lo) * stride, 0, d * h)
+        outer(row, deltas[i * h : (i + 1) * h], target)
+
+
+@njit
+def outer(a, b, target):
+    """``target = a bᵀ``, row after row."""
+    for p in range(a.size):
+        for q in range(b.size):
+            target[p * b.size + q] = a[p] * b[q]
+
+
 @njit
 def copy_to(target, source):
     for j in range(target.size):
@@ -150,8 +201,8 @@ def sum_of_squares(x):
     return total
 
 
-def _csr(index_view: Any) -> tuple[Any, Any]:
-    """Build the pair for one type of index."""
+def _csr(index_view: Any) -> tuple[Any, Any, Any]:
+    """Build the three for one type of index."""
 
     def affine(plan, first, lo, hi, out):
         layer = layer_records(plan, plan.layers, 0, 1)[0]
@@ -190,11 +241,28 @@ def _csr(index_view: Any) -> tuple[Any, Any]:
                     target = reals(plan, plan.grad, start, start + h)
                     add_multiple(target, factor * values[p], slopes)
 
-    return affine, accumulate
+    def outer(plan, first, lo, hi, out, stride):
+        layer = layer_records(plan, plan.layers, 0, 1)[0]
+        h = layer.n_out
+        for i in range(lo, hi):
+            target = reals(plan, out + (i - lo) * stride, 0, layer.n_in * h)
+            for p in range(target.size):
+                target[p] = 0
+            deltas = layer.deltas * plan.rows + i * h
+            slopes = reals(plan, plan.delta, deltas, deltas + h)
+            ends = index_view(plan, plan.indptr, first + i, first + i + 2)
+            indices = index_view(plan, plan.indices, ends[0], ends[1])
+            values = reals(plan, plan.values, ends[0], ends[1])
+            for p in range(indices.size):
+                start = np.int64(indices[p]) * h
+                # Added, because an entry may be stored in several pieces.
+                add_multiple(target[start : start + h], values[p], slopes)
+
+    return affine, accumulate, outer
 
 
 KINDS = {
-    "dense": (dense_affine, dense_accumulate),
+    "dense": (dense_affine, dense_accumulate, dense_outer),
     "csr32": _csr(int32s),
     "csr64": _csr(int64s),
 }

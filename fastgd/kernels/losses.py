@@ -6,10 +6,17 @@ A loss is a NamedTuple (its fields are its parameters) with two compiled methods
   over the rows and writes its derivatives by the raw outputs;
 - ``link(self, z, n_rows, k)`` replaces raw outputs by predictions.
 
-``z`` and ``delta`` are flat, row after row of ``k`` outputs.  Because a loss sees raw outputs it
-can use a form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a
+and, for second-order methods, a third one:
+
+- ``hessian_product(self, z, y, weight, n_rows, k, t)`` replaces each row t by weight · H t, where
+  H are the second derivatives by the raw outputs; it may overwrite ``z``.
+
+``z``, ``delta`` and ``t`` are flat, row after row of ``k`` outputs.  Because a loss sees raw outputs
+it can use a form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a
 loss with an output activation.  A loss that is a sum over single outputs needs only
-``pointwise(self, z, y) -> (value, slope)`` and takes ``value_and_delta = sum_pointwise``.
+``pointwise(self, z, y) -> (value, slope)`` and ``curvature(self, z, y)``, and takes
+``value_and_delta = sum_pointwise`` and ``hessian_product = multiply_by_curvature``.  A loss that is
+made of straight pieces has the curvature 0.
 Class attributes: ``out_activation`` names the link; where ``class_numbers`` is true, y holds one
 class number a row, else ``k`` numbers a row; outputs above ``threshold`` (0.5) mean the second of
 two classes.
@@ -28,7 +35,14 @@ import numpy as np
 from fastgd._jit import dispatch_on_class, njit
 from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
-from fastgd.kernels.parts import NOTHING, Part, link_signature, loss_signature, make_part
+from fastgd.kernels.parts import (
+    NOTHING,
+    Part,
+    link_signature,
+    loss_curvature_signature,
+    loss_signature,
+    make_part,
+)
 from fastgd.kernels.plan import array_at, stack_array
 from fastgd.kernels.rows import softmax_rows
 
@@ -58,6 +72,18 @@ def pointwise(loss, z, y):
 
 
 @dispatch_on_class
+def hessian_product(loss, z, y, weight, n_rows, k, t):
+    """Replace the rows of ``t`` by their products with the second derivatives of ``loss``."""
+    loss.hessian_product(z, y, weight, n_rows, k, t)
+
+
+@dispatch_on_class
+def curvature(loss, z, y):
+    """Second derivative of ``loss`` at one raw output."""
+    return loss.curvature(z, y)
+
+
+@dispatch_on_class
 def link(loss, z, n_rows, k):
     """Replace raw outputs by the predictions that ``loss`` makes of them."""
     loss.link(z, n_rows, k)
@@ -69,6 +95,23 @@ def loss_part(loss: Any, dtype: Any, k: int, n_rows: int) -> Part:
     if k <= NARROW and n_rows >= FEW and hasattr(loss, "value_and_delta_narrow"):
         return make_part(loss, _narrow_loss_part, "value_and_delta_narrow", signature)
     return make_part(loss, _loss_part, "value_and_delta", signature)
+
+
+def loss_curvature_part(loss: Any, dtype: Any) -> Part:
+    """What second-order methods call for a loss.
+
+    Raises
+    ------
+    ValueError
+        The loss does not know its second derivatives.
+    """
+    if not hasattr(loss, "hessian_product"):
+        raise ValueError(
+            f"The loss {type(loss).__name__} has no method hessian_product, which this needs; take"
+            " a solver that needs only gradients, or add the method."
+        )
+    signature = loss_curvature_signature(numba.from_dtype(np.dtype(dtype)))
+    return make_part(loss, _loss_curvature_part, "hessian_product", signature)
 
 
 def link_part(loss: Any, dtype: Any) -> Part:
@@ -86,18 +129,22 @@ def _narrow_loss_part(rebuild: Any, cls: type) -> Any:
     return _loss_function(rebuild, cls, value_and_delta_narrow)
 
 
+def _loss_curvature_part(rebuild: Any, cls: type) -> Any:
+    return _loss_function(rebuild, cls, hessian_product)
+
+
 def _loss_function(rebuild: Any, cls: type, method: Any) -> Any:
     if getattr(cls, "class_numbers", False):
 
-        def run(fields, z, y, weight, n_rows, k, delta):
+        def run(fields, z, y, weight, n_rows, k, result):
             numbers = array_at(y, n_rows, np.int64(0))
-            return method(rebuild(fields), z, numbers, weight, n_rows, k, delta)
+            return method(rebuild(fields), z, numbers, weight, n_rows, k, result)
 
     else:
 
-        def run(fields, z, y, weight, n_rows, k, delta):
+        def run(fields, z, y, weight, n_rows, k, result):
             numbers = array_at(y, n_rows * k, z[0])
-            return method(rebuild(fields), z, numbers, weight, n_rows, k, delta)
+            return method(rebuild(fields), z, numbers, weight, n_rows, k, result)
 
     return run
 
@@ -131,6 +178,33 @@ def _sum_pointwise(self, z, y, weight, n_rows, k, delta):
     return total
 
 
+def multiply_by_curvature(self, z, y, weight, n_rows, k, t):
+    for i in range(n_rows):
+        for p in range(i * k, (i + 1) * k):
+            t[p] *= weight[i] * curvature(self, z[p], y[p])
+
+
+def no_hessian(self, z, y, weight, n_rows, k, t):
+    for p in range(n_rows * k):
+        t[p] = ZERO * z[p]
+
+
+def softmax_hessian_product(self, z, y, weight, n_rows, k, t):
+    multiply_by_covariance(z, weight, n_rows, k, t)
+
+
+@njit
+def multiply_by_covariance(z, weight, n_rows, k, t):
+    """Replace each row t by weight · (p t − p (p · t)) with p = softmax(z)."""
+    softmax(z, n_rows, k)
+    for i in range(n_rows):
+        mean = z.dtype.type(0.0)
+        for p in range(i * k, (i + 1) * k):
+            mean += z[p] * t[p]
+        for p in range(i * k, (i + 1) * k):
+            t[p] = weight[i] * z[p] * (t[p] - mean)
+
+
 def identity_link(self, z, n_rows, k):
     pass
 
@@ -146,6 +220,11 @@ def exponential_link(self, z, n_rows, k):
 
 
 def softmax_link(self, z, n_rows, k):
+    softmax(z, n_rows, k)
+
+
+@njit
+def softmax(z, n_rows, k):
     exp_shifted(z, n_rows, k, z)
     for i in range(n_rows):
         total = z.dtype.type(0.0)
@@ -227,6 +306,7 @@ def top_and_rest(z, shifted, start, stop):
     reports_mean_of_outputs=True,
     link=identity_link,
     value_and_delta=sum_pointwise,
+    hessian_product=multiply_by_curvature,
 )
 class SquaredError(NamedTuple):
     """½ (z − y)²; identity link."""
@@ -235,8 +315,16 @@ class SquaredError(NamedTuple):
         r = z - y
         return HALF * r * r, r
 
+    def curvature(self, z, y):
+        return ONE + ZERO * z
 
-@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
+
+@record(
+    out_activation="identity",
+    link=identity_link,
+    value_and_delta=sum_pointwise,
+    hessian_product=multiply_by_curvature,
+)
 class AbsoluteError(NamedTuple):
     """|z − y|; identity link.  The derivative at the kink is 0."""
 
@@ -245,8 +333,16 @@ class AbsoluteError(NamedTuple):
         # r - r keeps the dtype and lets a NaN through.
         return abs(r), ONE if r > 0 else (-ONE if r < 0 else r - r)
 
+    def curvature(self, z, y):
+        return ZERO * z
 
-@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
+
+@record(
+    out_activation="identity",
+    link=identity_link,
+    value_and_delta=sum_pointwise,
+    hessian_product=multiply_by_curvature,
+)
 class Huber(NamedTuple):
     """½ r² for |r| ≤ δ, else δ(|r| − ½δ), with r = z − y (Huber 1964); identity link."""
 
@@ -259,8 +355,17 @@ class Huber(NamedTuple):
             return self.delta * (size - 0.5 * self.delta), math.copysign(self.delta, r)
         return 0.5 * r * r, 1.0 * r
 
+    def curvature(self, z, y):
+        r = z - y
+        return ZERO * r if abs(r) > self.delta else ONE + ZERO * r
 
-@record(out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
+
+@record(
+    out_activation="identity",
+    link=identity_link,
+    value_and_delta=sum_pointwise,
+    hessian_product=multiply_by_curvature,
+)
 class Quantile(NamedTuple):
     """Pinball loss max(q (y − z), (q − 1)(y − z)) (Koenker & Bassett 1978); identity link."""
 
@@ -271,8 +376,16 @@ class Quantile(NamedTuple):
         slope = -self.quantile if r > 0 else (1.0 - self.quantile if r < 0 else r - r)
         return -slope * r, slope
 
+    def curvature(self, z, y):
+        return ZERO * z
 
-@record(out_activation="exp", link=exponential_link, value_and_delta=sum_pointwise)
+
+@record(
+    out_activation="exp",
+    link=exponential_link,
+    value_and_delta=sum_pointwise,
+    hessian_product=multiply_by_curvature,
+)
 class Poisson(NamedTuple):
     """Half the Poisson deviance, eᶻ − y z + y log y − y; exponential link."""
 
@@ -281,8 +394,16 @@ class Poisson(NamedTuple):
         own = y * np.log(y) - y if y > 0 else y
         return mean - y * z + own, mean - y
 
+    def curvature(self, z, y):
+        return exp(z)
 
-@record(out_activation="logistic", link=logistic_link, value_and_delta=sum_pointwise)
+
+@record(
+    out_activation="logistic",
+    link=logistic_link,
+    value_and_delta=sum_pointwise,
+    hessian_product=multiply_by_curvature,
+)
 class BinaryLogLoss(NamedTuple):
     """log(1 + eᶻ) − y z for y in {0, 1}, per output; logistic link."""
 
@@ -291,8 +412,16 @@ class BinaryLogLoss(NamedTuple):
         positive = z if z > 0 else ZERO * y
         return (positive - y * z) + log1p(exp(-abs(z))), logistic(z) - y
 
+    def curvature(self, z, y):
+        return logistic(z) * logistic(-z)
 
-@record(class_numbers=True, out_activation="softmax", link=softmax_link)
+
+@record(
+    class_numbers=True,
+    out_activation="softmax",
+    link=softmax_link,
+    hessian_product=softmax_hessian_product,
+)
 class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""
 
@@ -338,8 +467,23 @@ class KLDivergence(NamedTuple):
                 delta[p] = weight[i] * (sum_y * delta[p] / (ONE + rest) - y[p])
         return total
 
+    def hessian_product(self, z, y, weight, n_rows, k, t):
+        multiply_by_covariance(z, weight, n_rows, k, t)
+        for i in range(n_rows):
+            sum_y = z.dtype.type(0.0)
+            for p in range(i * k, (i + 1) * k):
+                sum_y += y[p]
+            for p in range(i * k, (i + 1) * k):
+                t[p] *= sum_y
 
-@record(threshold=0.0, out_activation="identity", link=identity_link, value_and_delta=sum_pointwise)
+
+@record(
+    threshold=0.0,
+    out_activation="identity",
+    link=identity_link,
+    value_and_delta=sum_pointwise,
+    hessian_product=multiply_by_curvature,
+)
 class Hinge(NamedTuple):
     """max(0, 1 − s z) with s = 2 y − 1 for y in {0, 1}, per output; identity link."""
 
@@ -348,8 +492,16 @@ class Hinge(NamedTuple):
         margin = ONE - sign * z
         return (margin, -sign) if not margin <= 0 else (ZERO * sign, ZERO * sign)
 
+    def curvature(self, z, y):
+        return ZERO * z
 
-@record(class_numbers=True, out_activation="identity", link=identity_link)
+
+@record(
+    class_numbers=True,
+    out_activation="identity",
+    link=identity_link,
+    hessian_product=no_hessian,
+)
 class CategoricalHinge(NamedTuple):
     """max(0, 1 + max_{j≠y} z_j − z_y) (Crammer & Singer 2001); identity link."""
 

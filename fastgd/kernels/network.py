@@ -138,9 +138,7 @@ def chunk_gradient(plan, chunk, first, n_rows, scale, kept, source, keep_biases)
     for l in range(plan.n_layers):
         layer = layer_records(plan, plan.layers, l, l + 1)[0]
         h = layer.n_out
-        # Chunks consist of whole rows.
-        top = larger(lo - layer.weights, 0) // h
-        bottom = smaller(hi - layer.weights, layer.n_in * h) // h
+        top, bottom = rows_of_chunk(layer, lo, hi)
         if top < bottom:
             if l == 0:
                 call_accumulate(
@@ -159,6 +157,16 @@ def chunk_gradient(plan, chunk, first, n_rows, scale, kept, source, keep_biases)
             sums = reals(plan, plan.grad, layer.biases, layer.biases + h)
             deltas = layer.deltas * plan.rows
             sum_rows(reals(plan, plan.delta, deltas, deltas + n_rows * h), scale, keep_biases, sums)
+
+
+@njit
+def rows_of_chunk(layer, lo, hi):
+    """Which rows of a layer's weights lie between two places of the parameter vector.
+
+    Chunks consist of whole rows.
+    """
+    top = larger(lo - layer.weights, 0) // layer.n_out
+    return top, smaller(hi - layer.weights, layer.n_in * layer.n_out) // layer.n_out
 
 
 @njit

@@ -75,6 +75,11 @@ def loss_signature(real: Any) -> Any:
     return F64(I64, flat, I64, flat, I64, I64, flat)
 
 
+def loss_curvature_signature(real: Any) -> Any:
+    flat = _flat(real)
+    return types.void(I64, flat, I64, flat, I64, I64, flat)
+
+
 def link_signature(real: Any) -> Any:
     return types.void(I64, _flat(real), I64, I64)
 
@@ -109,6 +114,12 @@ def call_step(typingctx, address, fields, w, g, state, scalars, t, learning_rate
 def call_loss(typingctx, address, fields, z, y, weight, n_rows, k, delta):
     """Weighted sum of a loss over the rows, whose targets lie at the address ``y``."""
     return call_at(loss_signature(z.dtype))
+
+
+@intrinsic
+def call_loss_curvature(typingctx, address, fields, z, y, weight, n_rows, k, t):
+    """Replace the rows of ``t`` by their products with the second derivatives of a loss."""
+    return call_at(loss_curvature_signature(z.dtype))
 
 
 @intrinsic

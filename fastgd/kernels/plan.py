@@ -63,14 +63,23 @@ ARRAYS = (
     "updates",  # their number so far (1,): a signal may come before a call's result is stored
     "rates",  # learning rate of each step of a call
     "totals",  # (4 + L,), see ``run_batches``
-    "out",  # * predictions (N, K); nowhere: not asked for
+    "curvatures",  # (L,): addresses of the second derivatives of the activations
+    "direction",  # another plan, whose ``w`` is a direction and whose ``delta`` changes along it
+    "tangents",  # * how the outputs of all layers change along the direction, in delta's order
+    "bends",  # * how the derivatives of the activations do
+    "jacobian",  # * derivatives of the residuals of a block or of all rows (B K or N K, n)
+    "normal",  # * product of the Jacobian's transpose with it (n, n), its lower triangle
+    "out",  # * predictions or residuals (N, K); nowhere: not asked for
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
     "panel",  # * room for columns of a matrix; one per thread
     "packed",  # * room for rows of a matrix; one per thread
     "counters",  # of the team
 )
 # What is called: the address of the code, and in ``…_fields`` that of its parameters.
-PARTS = ("loss", "link", "rule", "dropout", "clip", "constrain", "affine", "accumulate")
+PARTS = (
+    "loss", "loss_curvature", "link", "rule", "dropout", "clip", "constrain", "affine",
+    "accumulate", "outer",
+)  # fmt: skip
 NUMBERS = (
     "itemsize",  # bytes of a real number
     "n_layers",
@@ -240,3 +249,4 @@ float64s = _viewer(lambda plan: types.float64)
 int64s = _viewer(lambda plan: types.int64)
 int32s = _viewer(lambda plan: types.int32)
 layer_records = _viewer(lambda plan: numba.from_dtype(LAYER))
+plan_records = _viewer(lambda plan: plan)

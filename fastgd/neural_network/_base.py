@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from fastgd.neural_network.settings import Settings
 from fastgd.neural_network.stochastic import train_by_epochs
 from fastgd.neural_network.validation import HeldOut
 from fastgd.optimizers import Optimizer, is_rule, schedules
+from fastgd.solvers import Objective
 
 # What is known of the classes and of a training that goes on, beside the public attributes.
 PRIVATE_STATE = (
@@ -39,8 +42,8 @@ PRIVATE_STATE = (
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
 TRAINED = (
     "coefs_", "intercepts_", "n_iter_", "n_passes_", "t_", "loss_", "best_loss_", "loss_curve_",
-    "grad_norm_curve_", "validation_scores_", "validation_loss_curve_", "best_validation_score_",
-    "_optimizer", "_no_improvement_count",
+    "grad_norm_curve_", "stop_reason_", "validation_scores_", "validation_loss_curve_",
+    "best_validation_score_", "_optimizer", "_no_improvement_count",
 )  # fmt: skip
 
 
@@ -106,15 +109,89 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool
     ) -> Any:
         """Fit, or leave the estimator as it was."""
+        with self._kept_if_this_fails():
+            self._fit_checked(X, y, sample_weight, X_val, y_val, incremental)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def objective(self, X: Any, y: Any, sample_weight: Any = None) -> Objective:
+        """The training objective as a function of the parameters, for any optimizer.
+
+        The estimator is then as after a fit without a step: it knows features and classes, and has
+        its initial weights; ``set_weights`` puts better ones in.  Dropout, schedules and the like,
+        which belong to mini-batches, have no part in it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        objective : fastgd.Objective
+            With ``x0``: the initial weights that ``fit`` would draw, or with ``warm_start`` those
+            of the last fit.
+
+        Raises
+        ------
+        ValueError
+            A parameter or an input is not valid.
+        """
+        with self._kept_if_this_fails():
+            self._network(1, 1)  # complain about parameters before anything changes
+            first_pass = not (self.warm_start and hasattr(self, "coefs_"))
+            _, _, _, problem = self._problem(X, y, sample_weight, False, first_pass)
+            if first_pass:
+                w = self._initial_parameters(problem)
+                self._forget()
+            else:
+                w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).copy()
+            self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
+            return problem.objective(w)
+
+    def set_weights(self, w: Any) -> Any:
+        """Put in other parameters, such as what an optimizer made of ``objective(X, y).x0``.
+
+        Parameters
+        ----------
+        w : array-like of shape (n,)
+            All weight matrices, layer by layer and row by row, then all biases.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        NotFittedError
+            Neither ``fit`` nor ``objective`` has been called.
+        ValueError
+            The shape is another, or not all numbers are finite.
+        """
+        check_is_fitted(self, "coefs_")
+        sizes = sizes_of(self.coefs_)
+        old = flat_parameters(self.coefs_, self.intercepts_, sizes)
+        w = np.array(w, old.dtype)
+        if w.shape != old.shape:
+            raise ValueError(f"w must have the shape {old.shape}, got {w.shape}.")
+        if not np.isfinite(w).all():
+            raise ValueError("w must be finite, but has NaN or infinity.")
+        layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
+        self.coefs_, self.intercepts_ = parameter_views(w, layers)
+        return self
+
+    @contextlib.contextmanager
+    def _kept_if_this_fails(self) -> Iterator[None]:
+        """Leave the estimator as it was if an exception ends the block."""
         before = self._fitted_state()
         try:
-            self._fit_checked(X, y, sample_weight, X_val, y_val, incremental)
+            yield
         except BaseException:
             for name in self._fitted_state():
                 del self.__dict__[name]
             self.__dict__.update(before)
             raise
-        return self
 
     def _fitted_state(self) -> dict[str, Any]:
         return {
@@ -138,30 +215,9 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         else:
             self._warn_of_useless_parameters()
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, y = self._check_targets(X, y, incremental, reset=first_pass)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if not first_pass:
-            sizes = (X.shape[1], *sizes_of(self.coefs_)[1:])
-            X = X.astype(flat_parameters(self.coefs_, self.intercepts_, sizes).dtype, copy=False)
+        X, y, sample_weight, problem = self._problem(X, y, sample_weight, incremental, first_pass)
         if X_val is not None:
             X_val, y_val = self._check_validation_set(X_val, y_val, X.dtype)
-
-        targets, loss, n_outputs = self._encode(y, X.dtype)
-        layers = self._network(X.shape[1], n_outputs)
-        weights = self._weigh_classes(y, sample_weight, incremental)
-        problem = Problem(
-            layers,
-            loss,
-            float(self.alpha),
-            as_data(X, targets, weights),
-            X.shape[0],
-            X.dtype,
-            self.n_jobs,
-        )
-        self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
-        self.out_activation_, self._loss = loss.out_activation, loss
-        self._random_state = check_random_state(self.random_state)
         context = None
         if hasattr(self, "_skl_callbacks") and not incremental:
             n_tasks = self.max_iter * (self.n_init if first_pass else 1)
@@ -174,6 +230,26 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
             self._fit_from_parameters(problem, samples, rule, context, incremental)
         if context is not None:
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
+
+    def _problem(
+        self, X: Any, y: Any, sample_weight: Any, incremental: bool, first_pass: bool
+    ) -> tuple[Any, Any, Any, Problem]:
+        """Validate the samples, note what they say of outputs and classes; the problem."""
+        X, y = self._check_targets(X, y, incremental, reset=first_pass)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        if not first_pass:
+            sizes = (X.shape[1], *sizes_of(self.coefs_)[1:])
+            X = X.astype(flat_parameters(self.coefs_, self.intercepts_, sizes).dtype, copy=False)
+        targets, loss, n_outputs = self._encode(y, X.dtype)
+        layers = self._network(X.shape[1], n_outputs)
+        weights = self._weigh_classes(y, sample_weight, incremental)
+        data = as_data(X, targets, weights)
+        problem = Problem(layers, loss, float(self.alpha), data, X.shape[0], X.dtype, self.n_jobs)
+        self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
+        self.out_activation_, self._loss = loss.out_activation, loss
+        self._random_state = check_random_state(self.random_state)
+        return X, y, sample_weight, problem
 
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
         X_val, y_val = validate_data(
@@ -188,17 +264,11 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
         self, problem: Problem, samples: Any, rule: Any, context: Any, incremental: bool
     ) -> None:
         """Train from new weights; with ``n_init`` above 1 keep the best of several starts."""
-        sizes = problem.sizes
-        hidden = self._per_hidden_layer("activation", len(sizes) - 2)
-        # The output layer is drawn as the layer below it, which is scikit-learn's choice.
-        last = hidden[-1] if hidden else str(self.activation)
         best: dict[str, Any] | None = None
         failure: FloatingPointError | None = None
         split: list[Any] = []
         for _ in range(1 if incremental else self.n_init):
-            w = initial_parameters(
-                self.init, self._random_state, sizes, (*hidden, last), problem.dtype
-            )
+            w = self._initial_parameters(problem)
             self._forget()
             try:
                 interrupted = self._train(problem, w, samples, rule, context, incremental, split)
@@ -214,6 +284,15 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
             raise ValueError(str(failure)) from None
         self.__dict__.update(best["kept"])
 
+    def _initial_parameters(self, problem: Problem) -> NDArray[Any]:
+        sizes = problem.sizes
+        hidden = self._per_hidden_layer("activation", len(sizes) - 2)
+        # The output layer is drawn as the layer below it, which is scikit-learn's choice.
+        last = hidden[-1] if hidden else str(self.activation)
+        return initial_parameters(
+            self.init, self._random_state, sizes, (*hidden, last), problem.dtype
+        )
+
     def _merit(self) -> float:
         """What ``n_init`` compares: of the parameters that are kept, and never NaN."""
         if self.validation_scores_:
@@ -226,6 +305,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
     def _forget(self) -> None:
         """Set the counters and curves to how a first fit finds them."""
         self.n_iter_ = self.t_ = self._no_improvement_count = 0
+        self.stop_reason_ = "not trained"
         self.loss_curve_: list[float] = []
         self.grad_norm_curve_: list[NDArray[np.float64]] = []
         self.best_loss_: float | None = None if self._stops_early else np.inf
@@ -281,7 +361,7 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
                 self, runner, w, held_out, policy, tasks, self.max_iter, incremental
             )
         else:
-            interrupted = train_by_solver(self, problem, w, held_out, tasks)
+            interrupted = train_by_solver(self, problem, w, held_out, tasks, self._random_state)
         if not np.isfinite(w).all():
             raise FloatingPointError(
                 "Solver produced non-finite parameter weights. The input data may contain large"

@@ -68,7 +68,11 @@ PARAMETERS = """
         'sgd', 'adam' and 'lbfgs' are scikit-learn's, with its parameters.  Any other name of an
         update rule ('adagrad', 'rmsprop', 'adamw', …) stands for the rule with its own defaults,
         and an object such as ``fastgd.optimizers.RMSprop(learning_rate=0.01)`` for itself, a
-        rule of one's own included.  'scipy-bfgs' is SciPy's BFGS.
+        rule of one's own included.  Solvers that see the whole objective: 'bfgs' (ours; SciPy's
+        steps in O(n²)), 'scipy-bfgs', 'newton-cg' and 'trust-krylov' (Hessian–vector products),
+        'newton' and 'trust-exact' (the whole Hessian, small networks), 'levenberg-marquardt'
+        (squared error), 'differential-evolution' and 'dual-annealing' (global search, very small
+        networks).
     alpha : float, default=0.0001
         Strength of the L2 penalty, divided by the sum of the sample weights of the batch.
         Biases are not penalised.
@@ -89,7 +93,11 @@ PARAMETERS = """
     random_state : int, RandomState instance or None, default=None
         Decides initial weights, split, order of the batches and dropout masks.
     tol : float, default=1e-4
-        Least improvement that counts; for 'lbfgs' and 'scipy-bfgs' the bound of the gradient.
+        Least improvement that counts.  For solvers that see the whole objective the bound of the
+        gradient: of its largest element for 'lbfgs', 'bfgs', 'scipy-bfgs', 'newton' and
+        'levenberg-marquardt', of its norm for 'trust-krylov' and 'trust-exact'; the mean change of
+        a parameter for 'newton-cg'; the relative spread of the population for
+        'differential-evolution'.
     verbose : bool, default=False
         Whether to print the loss of each epoch.
     warm_start : bool, default=False
@@ -110,7 +118,7 @@ PARAMETERS = """
     n_iter_no_change : int, default=10
         Training ends after more than this many epochs without an improvement by ``tol``.
     max_fun : int, default=15000
-        Most evaluations of the objective by 'lbfgs'."""
+        Most evaluations of the objective by 'lbfgs' and 'dual-annealing'."""
 
 EXTENSIONS = """
     dropout : float or sequence of float, default=0
@@ -169,6 +177,8 @@ ATTRIBUTES = """
         Number of epochs or iterations of the last fit.
     n_passes_ : int
         Number of passes over the training data: one for a value with its gradient.
+    stop_reason_ : str
+        Why the last fit ended: the message of the solver, or of the training by epochs.
     n_layers_ : int
         Number of layers, input and output included.
     n_outputs_ : int

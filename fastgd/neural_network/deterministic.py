@@ -21,6 +21,7 @@ def train_by_solver(
     w: NDArray[Any],
     held_out: HeldOut | None,
     tasks: FitTasks,
+    random_state: np.random.RandomState,
 ) -> bool:
     """Minimise the objective from ``w``, write the result into ``w``, keep the curves.
 
@@ -29,26 +30,46 @@ def train_by_solver(
     objective = problem.objective()
     recorder = _Recorder(estimator, problem, objective, w, held_out, tasks)
     estimator.n_iter_ = 0
-    estimator.loss_ = problem.reported(*objective.terms_and_grad(w.astype(np.float64))[0])
+    terms, _ = objective.terms_and_grad(recorder.x)
+    estimator.loss_ = problem.reported(*terms)
+    if not np.isfinite(estimator.loss_):
+        raise FloatingPointError(
+            f"The objective is {estimator.loss_} at the initial parameters. The input data may"
+            " contain large values and need to be preprocessed."
+        )
     tasks.begin(w)
     try:
         result = SOLVERS[estimator.solver](
             objective,
-            w.astype(np.float64),
+            recorder.x.copy(),
             maxiter=estimator.max_iter,
             maxfun=estimator.max_fun,
             tol=estimator.tol,
+            random_state=random_state,
             callback=recorder,
         )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", TrainingInterrupted, stacklevel=2)
+        estimator.stop_reason_ = "interrupted by the user"
         w[:] = recorder.x
         return True
     finally:
         estimator.n_passes_ = objective.n_passes
-    w[:] = result.x
     estimator.n_iter_ = min(int(result.nit), estimator.max_iter)
-    estimator.loss_ = problem.reported(*objective.terms_and_grad(result.x)[0])
+    estimator.stop_reason_ = str(result.message)
+    x = result.x
+    terms, _ = objective.terms_and_grad(x)
+    if not np.isfinite(terms).all():
+        x = recorder.x
+        terms, _ = objective.terms_and_grad(x)
+        warnings.warn(
+            f"{estimator.solver} came to where the objective is not finite; the parameters of the"
+            " last iteration before that are kept.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    w[:] = x
+    estimator.loss_ = problem.reported(*terms)
     if result.status != 0 and not recorder.stopped:
         _warn_of(estimator, result)
     return False
@@ -69,13 +90,15 @@ class _Recorder:
         self._estimator, self._problem, self._objective = estimator, problem, objective
         self._held_out, self._tasks = held_out, tasks
         self._dtype = w.dtype
-        self.x = w.copy()
+        self.x = w.astype(np.float64)
         self.stopped = False
 
     def __call__(self, intermediate_result: Any) -> None:
         estimator = self._estimator
-        self.x = np.array(intermediate_result.x, self._dtype)
         terms, grad = self._objective.terms_and_grad(intermediate_result.x)
+        if np.isfinite(terms).all():
+            self.x = np.array(intermediate_result.x)
+        w = self.x.astype(self._dtype)
         estimator.n_iter_ += 1
         estimator.loss_ = self._problem.reported(*terms)
         estimator.loss_curve_.append(estimator.loss_)
@@ -85,13 +108,13 @@ class _Recorder:
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
         if self._held_out is not None:
-            estimator.validation_scores_.append(self._held_out.score(self.x))
-            estimator.validation_loss_curve_.append(self._held_out.loss(self.x))
+            estimator.validation_scores_.append(self._held_out.score(w))
+            estimator.validation_loss_curve_.append(self._held_out.loss(w))
             estimator.best_validation_score_ = max(estimator.validation_scores_)
-        if self._tasks.end(self.x):
+        if self._tasks.end(w):
             self.stopped = True
             raise StopIteration
-        self._tasks.begin(self.x)
+        self._tasks.begin(w)
 
     def _layer_norms(self, grad: NDArray[Any]) -> NDArray[np.float64]:
         starts = self._problem.layers["weights"]

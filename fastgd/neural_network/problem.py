@@ -13,7 +13,8 @@ from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
 from fastgd.kernels.linalg import CSR, Dense
 from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
-from fastgd.solvers.objective import Objective, data_plan
+from fastgd.kernels.samples import data_plan
+from fastgd.solvers import Objective
 
 
 class Problem(NamedTuple):
@@ -38,10 +39,11 @@ class Problem(NamedTuple):
             self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype, rows, gather
         )
 
-    def objective(self) -> Objective:
+    def objective(self, x0: NDArray[Any] | None = None) -> Objective:
         return Objective(
-            self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype, self.n_jobs
-        )
+            self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype, self.n_jobs,
+            x0,
+        )  # fmt: skip
 
     def reported(self, data_term: float, penalty: float) -> float:
         """The loss as scikit-learn reports it: squared errors averaged over the outputs."""

@@ -65,20 +65,24 @@ def train_by_epochs(
                 if estimator.early_stopping and improved:
                     best_w[:] = w
             if _has_diverged(estimator, w):
+                estimator.stop_reason_ = "diverged: the parameters are not finite any more"
                 break
             _count_no_improvement(estimator)
             if policy == "invscaling":
                 rule_rate = runner.optimizer.rule.learning_rate
                 runner.optimizer.learning_rate = rule_rate / (estimator.t_ + 1) ** estimator.power_t
             if tasks.end(w):
+                estimator.stop_reason_ = "stopped by a callback"
                 break
             if estimator._no_improvement_count > estimator.n_iter_no_change:
                 if _stops(estimator, runner, policy):
                     break
                 estimator._no_improvement_count = 0
             if incremental:
+                estimator.stop_reason_ = "one epoch of partial_fit"
                 break
             if estimator.n_iter_ == max_epochs:
+                estimator.stop_reason_ = f"max_iter={max_epochs} epochs"
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({max_epochs}) reached and the"
                     " optimization hasn't converged yet.",
@@ -87,6 +91,7 @@ def train_by_epochs(
                 )
     except KeyboardInterrupt:
         interrupted = True
+        estimator.stop_reason_ = "interrupted by the user"
         warnings.warn("Training interrupted by user.", TrainingInterrupted, stacklevel=2)
         if estimator.n_iter_ == 0:
             estimator.loss_ = runner.mean_loss
@@ -162,6 +167,7 @@ def _stops(estimator: Any, runner: EpochRunner, policy: str) -> bool:
     else:
         optimizer.learning_rate /= 5.0
         decision = f"Setting learning rate to {optimizer.learning_rate:f}"
+    estimator.stop_reason_ = reason
     if estimator.verbose:
         print(f"{reason} {decision}")
     return decision.endswith("Stopping.")

@@ -38,7 +38,6 @@ class HeldOut:
         self._X, self._y, self._sample_weight = X, y, sample_weight
         self._problem, self._score = problem, score
         self._objective = problem._replace(alpha=0.0).objective()
-        self._no_gradient = np.empty(0, problem.dtype)
 
     def score(self, w: NDArray[Any]) -> float:
         """Accuracy or R² of the parameters; NaN where an output is not finite."""
@@ -52,4 +51,4 @@ class HeldOut:
 
     def loss(self, w: NDArray[Any]) -> float:
         """Mean loss of the parameters, without the penalty."""
-        return self._problem.reported(*self._objective.terms(w, self._no_gradient))
+        return self._problem.reported(*self._objective.terms(w))

@@ -18,6 +18,7 @@ def lbfgs(
     maxiter: int,
     maxfun: int,
     tol: float,
+    random_state: Any,
     callback: Callable[..., None],
 ) -> scipy.optimize.OptimizeResult:
     """Minimise an objective; ``tol`` bounds the largest element of the gradient."""

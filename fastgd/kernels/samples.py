@@ -1,0 +1,62 @@
+"""The plan of a network and its samples, with which all that looks at them begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgd.kernels.layout import network_plan, set_for_training
+from fastgd.kernels.linalg import Dense, input_entries
+from fastgd.kernels.losses import loss_part
+from fastgd.kernels.network import Data
+from fastgd.kernels.plan import Plan
+
+# A block of rows keeps its units within the second-level cache, and memory within bounds.
+BLOCK_BYTES = 2**22
+
+
+def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
+    """Number of samples to send through a network at once."""
+    units = int(layers["n_out"].sum() + 2 * layers["n_out"].max())
+    return int(np.clip(BLOCK_BYTES // (units * np.dtype(dtype).itemsize), 64, max(n_samples, 1)))
+
+
+def data_plan(
+    layers: NDArray[Any], data: Data, n_samples: int, loss: Any, alpha: float, dtype: Any,
+    rows: int, gather: bool,
+) -> Plan:  # fmt: skip
+    """A plan for a network and its samples, with buffers for batches of ``rows``.
+
+    ``gather`` says whether the samples will be taken in another order.
+    """
+    check_data(layers, data, n_samples, np.dtype(dtype))
+    n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
+    plan = network_plan(layers, dtype, rows)
+    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered)
+    return plan.set(
+        y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
+        loss=loss_part(loss, dtype, int(layers["n_out"][-1]), rows), **input_entries(data.X, dtype),
+    )  # fmt: skip
+
+
+def check_data(layers: NDArray[Any], data: Data, n_samples: int, dtype: np.dtype[Any]) -> None:
+    """Kernels believe what they are told of sizes and types."""
+    values = data.X.values if isinstance(data.X, Dense) else data.X.data
+    n_rows = values.shape[0] if isinstance(data.X, Dense) else data.X.indptr.size - 1
+    if data.X.n_features != layers["n_in"][0] or n_rows != n_samples or values.dtype != dtype:
+        raise ValueError(
+            f"X must have the shape ({n_samples}, {layers['n_in'][0]}) and dtype {dtype}, got"
+            f" ({n_rows}, {data.X.n_features}) and {values.dtype}."
+        )
+    if data.y.ndim != 2 or data.y.shape[0] != n_samples or data.y.dtype not in (dtype, np.int64):
+        raise ValueError(
+            f"y must have {n_samples} rows and dtype {dtype} or int64, got the shape"
+            f" {data.y.shape} and {data.y.dtype}."
+        )
+    if data.weight.dtype != dtype or data.weight.size not in (0, n_samples):
+        raise ValueError(
+            f"weight must have {n_samples} numbers or none and dtype {dtype}, got"
+            f" {data.weight.size} and {data.weight.dtype}."
+        )

@@ -1,0 +1,97 @@
+"""Damped Newton: Nocedal & Wright 2006, algorithms 3.2 and 3.3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from numpy.typing import NDArray
+
+from fastgd._custom_method import (
+    CONVERGED,
+    MESSAGES,
+    PRECISION_LOSS,
+    STOPPED,
+    TOO_MANY_ITERATIONS,
+    notifier,
+)
+from fastgd.solvers.line_search import line_search
+from fastgd.solvers.memory import require_memory
+from fastgd.solvers.objective import Objective
+
+LEAST_SHIFT = 1e-3  # of the diagonal of a Hessian that is not positive definite
+
+
+def newton(
+    objective: Objective,
+    x0: NDArray[Any],
+    *,
+    maxiter: int,
+    maxfun: int,
+    tol: float,
+    random_state: Any,
+    callback: Callable[..., None],
+) -> scipy.optimize.OptimizeResult:
+    """Minimise an objective; ``tol`` bounds the largest element of the gradient.
+
+    A step solves (H + λI) p = −g, where λ is 0 if the Hessian is positive definite, and else large
+    enough to make it so; its length satisfies the strong Wolfe conditions, 1 being tried first.
+    """
+    n = x0.size
+    require_memory(24 * n * n, f"solver='newton' with {n} parameters", "Use solver='newton-cg'.")
+    told = notifier(callback)
+    x = x0.copy()
+    value, g = objective.fun_and_grad(x)
+    nit, status = 0, CONVERGED
+    while np.linalg.norm(g, np.inf) > tol:
+        if nit == maxiter:
+            status = TOO_MANY_ITERATIONS
+            break
+        p = newton_step(objective.hess(x), g)
+        # An infinite last improvement makes the search begin with the whole step.
+        found = line_search(
+            lambda w: objective.fun_and_grad(w)[0],
+            objective.grad,
+            x,
+            p,
+            g,
+            value,
+            np.inf,
+            1e-4,
+            0.9,
+        )
+        if found is None:
+            status = PRECISION_LOSS
+            break
+        step, value, g = found
+        x = x + step * p
+        nit += 1
+        if told(x, value):
+            status = STOPPED
+            break
+    return scipy.optimize.OptimizeResult(
+        x=x, fun=value, jac=g, nit=nit, status=status, success=status == CONVERGED,
+        message=MESSAGES[status],
+    )  # fmt: skip
+
+
+def newton_step(hessian: NDArray[np.float64], g: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve (H + λI) p = −g with the first λ of 0, 1e-3, 2e-3, 4e-3 … that makes it possible."""
+    diagonal = np.arange(g.size), np.arange(g.size)
+    lowest = hessian[diagonal].min()
+    shift = 0.0 if lowest > 0 else LEAST_SHIFT - lowest
+    while np.isfinite(shift):
+        shifted = hessian.copy()
+        shifted[diagonal] += shift
+        try:
+            factor = scipy.linalg.cho_factor(shifted, overwrite_a=True)
+            return -scipy.linalg.cho_solve(factor, g)
+        except (scipy.linalg.LinAlgError, ValueError):
+            # ValueError: not finite, which no shift mends.
+            if not np.isfinite(lowest):
+                break
+            shift = max(2 * shift, LEAST_SHIFT)
+    return -g
