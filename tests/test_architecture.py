@@ -30,7 +30,7 @@ FLOORS = [
     {"neural_network"},
     {"optimizers", "solvers", "losses"},
     {"kernels", "datasets"},
-    {"_jit", "_record", "_threads"},
+    {"_jit", "_record", "_threads", "_custom_method"},
 ]
 # These packages may be imported by these rooms only.
 RESERVED = {

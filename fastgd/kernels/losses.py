@@ -11,7 +11,7 @@ and, for second-order methods, a third one:
 - ``hessian_product(self, z, y, weight, n_rows, k, t)`` replaces each row t by weight · H t, where
   H are the second derivatives by the raw outputs; it may overwrite ``z``.
 
-``z``, ``delta`` and ``t`` are flat, row after row of ``k`` outputs.  Because a loss sees raw outputs
+``z``, ``delta`` and ``t`` are flat, rows of ``k`` outputs.  Because a loss sees raw outputs
 it can use a form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a
 loss with an output activation.  A loss that is a sum over single outputs needs only
 ``pointwise(self, z, y) -> (value, slope)`` and ``curvature(self, z, y)``, and takes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("square_average", "square_delta_average"))
+@update_rule(elementwise=True, state=("square_average", "square_delta_average"))
 class Adadelta(NamedTuple):
     """Steps in the units of the parameters, from running averages of g² and of Δ².
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("sum_of_squares",))
+@update_rule(elementwise=True, state=("sum_of_squares",))
 class Adagrad(NamedTuple):
     """Learning rates that shrink with the sum of squared gradients.
 

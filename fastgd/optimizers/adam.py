@@ -6,10 +6,10 @@ import math
 from typing import NamedTuple
 
 from fastgd._jit import njit
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True)
+@update_rule(elementwise=True)
 class Adam(NamedTuple):
     """Gradient average over the root of the squared-gradient average, both bias-corrected.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("average", "largest"))
+@update_rule(elementwise=True, state=("average", "largest"))
 class Adamax(NamedTuple):
     """Adam with the infinity norm.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastgd._record import record
 from fastgd.optimizers.adam import adam_state, adam_step
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True)
+@update_rule(elementwise=True)
 class AdamW(NamedTuple):
     """Adam with decoupled weight decay: w ← w · (1 − learning_rate · weight_decay), then Adam.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("average",), solution="average")
+@update_rule(elementwise=True, state=("average",), solution="average")
 class ASGD(NamedTuple):
     """Gradient descent with a decreasing rate, and the average of its iterates.
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("average",))
+@update_rule(elementwise=True, state=("average",))
 class Lion(NamedTuple):
     """The sign of an interpolated momentum, with decoupled weight decay (arXiv 2302.06675).
 

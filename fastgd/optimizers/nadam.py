@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("average", "square_average"), scalars=("momentum_product",))
+@update_rule(elementwise=True, state=("average", "square_average"), scalars=("momentum_product",))
 class NAdam(NamedTuple):
     """Adam with Nesterov's momentum and a warm-up of beta_1.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("average", "square_average"))
+@update_rule(elementwise=True, state=("average", "square_average"))
 class RAdam(NamedTuple):
     """Adam that waits for its second moment: momentum alone while the variance is unknown.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True)
+@update_rule(elementwise=True)
 class RMSprop(NamedTuple):
     """Gradient over a running root mean square of it.
 

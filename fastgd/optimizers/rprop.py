@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True, state=("gradient_before", "step_size"))
+@update_rule(elementwise=True, state=("gradient_before", "step_size"))
 class Rprop(NamedTuple):
     """A step size for each parameter, from the sign of the gradient alone; for full batches.
 

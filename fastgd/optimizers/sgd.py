@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastgd._record import record
+from fastgd.optimizers.update_rule import update_rule
 
 
-@record(elementwise=True)
+@update_rule(elementwise=True)
 class SGD(NamedTuple):
     """Gradient descent, with momentum if ``momentum`` is not 0.
 

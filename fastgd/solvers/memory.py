@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
-
 
 def require_memory(n_bytes: int, what: str, instead: str = "") -> None:
     """Raise an error if a matrix would not fit into the memory that is free now.
@@ -22,6 +20,8 @@ def require_memory(n_bytes: int, what: str, instead: str = "") -> None:
     MemoryError
         Less is available.
     """
+    import psutil  # takes milliseconds, and few ever ask
+
     available = psutil.virtual_memory().available
     if n_bytes > available:
         raise MemoryError(

@@ -1,0 +1,186 @@
+"""An update rule at work: its memory, its step count, one compiled update at a time."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numba.core import config
+from numpy.typing import NDArray
+
+from fastgd._jit import is_ours
+from fastgd._record import checked
+from fastgd._threads import allowed_threads, reserved
+from fastgd.kernels.epoch import Memory, apply_step, rule_part, step_in_python
+from fastgd.kernels.layout import CHUNK_PARAMETERS
+from fastgd.kernels.parts import Part
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import together
+
+# Parameters from which an update of a single vector is worth starting a thread.
+WORTH_THREADS = 1_500_000
+
+
+def is_rule(candidate: object) -> bool:
+    """Whether an object is an update rule: a NamedTuple with a learning rate and a step."""
+    return (
+        isinstance(candidate, tuple)
+        and "learning_rate" in getattr(candidate, "_fields", ())
+        and callable(getattr(candidate, "step", None))
+    )
+
+
+def check_indices(rule: Any, dtype: Any) -> None:
+    """Run one step of a user's rule in plain Python, which notices what compiled code does not.
+
+    Raises
+    ------
+    ValueError
+        The step reaches for a state array or a scalar that the rule has not declared.
+    """
+    state, scalars = getattr(rule, "state", ()), getattr(rule, "scalars", ())
+    w = np.zeros(2, dtype)
+    arguments = w, w.copy(), np.zeros((len(state), 2), dtype), np.zeros(len(scalars))
+    try:
+        with np.errstate(all="ignore"):
+            rule.step(*arguments, 1, rule.learning_rate)
+    except IndexError as error:
+        raise ValueError(
+            f"{type(rule).__name__}.step: {error}. The rule declares the state arrays"
+            f" {tuple(state)} and the scalars {tuple(scalars)}; name all that the step uses in its"
+            " class attributes state and scalars."
+        ) from error
+    except Exception:
+        return  # compiled code may well do what Python does not
+
+
+class Optimizer:
+    """An update rule at work on one parameter vector: the rule, its memory, its step count.
+
+    Parameters
+    ----------
+    rule : NamedTuple
+        An update rule.
+    w : ndarray of shape (n,), float32 or float64
+        The parameters that it will update; only shape and dtype are used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optimizers import SGD, Optimizer
+    >>> w = np.array([1.0, 2.0])
+    >>> Optimizer(SGD(learning_rate=0.5), w).update(w, g=np.array([1.0, -1.0]))
+    >>> w
+    array([0.5, 2.5])
+    """
+
+    def __init__(self, rule: Any, w: NDArray[Any], chunks: NDArray[np.int64] | None = None) -> None:
+        if not is_rule(rule):
+            raise TypeError(
+                "rule must be a NamedTuple with a field learning_rate and a method step,"
+                f" got {rule!r}."
+            )
+        if w.dtype not in (np.float32, np.float64):
+            raise ValueError(f"w must be of dtype float32 or float64, got {w.dtype}.")
+        self.rule = checked(rule)
+        if not is_ours(type(rule)):
+            check_indices(self.rule, w.dtype)
+        self.learning_rate: float = self.rule.learning_rate
+        self.n_updates = 0
+        self._expects = w.size, w.dtype
+        self._planned: tuple[Any, list[Plan]] = (None, [])
+        if not getattr(self.rule, "elementwise", False):
+            chunks = np.array([0, w.size])
+        elif chunks is None:
+            chunks = np.append(np.arange(0, max(w.size, 1), CHUNK_PARAMETERS), w.size)
+        k = len(getattr(self.rule, "state", ()))
+        n_scalars = len(getattr(self.rule, "scalars", ()))
+        self.memory = Memory(
+            np.zeros(k * w.size, w.dtype), np.zeros((chunks.size - 1, n_scalars)), chunks, k
+        )
+
+    @property
+    def part(self) -> Part:
+        """What kernels call; not to be kept, since it holds an address in this process."""
+        return rule_part(self.rule, self._expects[1])
+
+    @property
+    def state(self) -> NDArray[Any]:
+        """A copy of the rule's state, one row for each name in its ``state``."""
+        memory = self.memory
+        k = memory.n_arrays
+        pieces = [
+            memory.arrays[k * lo : k * hi].reshape(k, hi - lo)
+            for lo, hi in itertools.pairwise(memory.chunks)
+        ]
+        return np.concatenate(pieces, axis=1)
+
+    def successor(
+        self, rule: Any, w: NDArray[Any], chunks: NDArray[np.int64] | None = None
+    ) -> Optimizer | None:
+        """A copy that goes on with ``rule``'s parameters; None if its memory is of another kind."""
+        fresh = Optimizer(rule, w, chunks)
+        mine, its = self.memory, fresh.memory
+        if type(rule) is not type(self.rule) or mine.n_arrays != its.n_arrays:
+            return None
+        if not np.array_equal(mine.chunks, its.chunks):
+            return None
+        fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
+        fresh.n_updates = self.n_updates
+        fresh.memory = its._replace(arrays=mine.arrays.astype(w.dtype), scalars=mine.scalars.copy())
+        return fresh
+
+    def update(self, w: NDArray[Any], g: NDArray[Any]) -> None:
+        """Change ``w`` in place by one step with the gradient ``g``.
+
+        Raises
+        ------
+        ValueError
+            The arrays are not C-contiguous and of the shape and dtype that this was made for.
+        """
+        n, dtype = self._expects
+        for name, a in (("w", w), ("g", g)):
+            if a.shape != (n,) or a.dtype != dtype or not a.flags.c_contiguous:
+                raise ValueError(
+                    f"{name} must be a contiguous array of shape ({n},) and dtype {dtype},"
+                    f" got shape {a.shape}, dtype {a.dtype}, strides {a.strides}."
+                )
+        if not w.flags.writeable:
+            raise ValueError("w must be writeable: it is changed in place.")
+        self.n_updates += 1
+        if config.DISABLE_JIT:
+            step_in_python(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)
+            return
+        plans = self._ready_plans(1 if n < WORTH_THREADS else allowed_threads())
+        for plan in plans:
+            # To note an address costs as much as to update a thousand parameters.
+            if plan["w"] is not w:
+                plan.set(w=w)
+            if plan["grad"] is not g:
+                plan.set(grad=g)
+        if len(plans) == 1:
+            apply_step(plans[0].record, self.n_updates, self.learning_rate)
+            return
+        with reserved(len(plans)) as n_threads:
+            together(apply_step, plans, n_threads, self.n_updates, self.learning_rate)
+
+    def _ready_plans(self, n_threads: int) -> list[Plan]:
+        """A plan for each thread, kept for the next update."""
+        rule, plans = self._planned
+        if rule is not self.rule or len(plans) != n_threads:
+            entries = {"rule": self.part, **self.memory.entries()}
+            plans = [Plan(self._expects[1]).set(**entries) for _ in range(n_threads)]
+            self._planned = self.rule, plans
+        return plans
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Plans hold addresses in this process.
+        return vars(self) | {"_planned": (None, [])}
+
+    def solution(self, w: NDArray[Any]) -> NDArray[Any]:
+        """What the rule recommends after its last step: an average, or ``w`` itself."""
+        name = getattr(self.rule, "solution", None)
+        if name is None or self.n_updates == 0:
+            return w
+        return self.state[self.rule.state.index(name)]
