@@ -54,6 +54,9 @@ _predictors: Any = weakref.WeakKeyDictionary()
 class BaseMLP(CallbackSupportMixin, Settings, ABC):
     """Base of the perceptrons; not to be used directly."""
 
+    coefs_: list[NDArray[Any]]
+    intercepts_: list[NDArray[Any]]
+
     # What the classifier and the regressor each have their own of.
 
     @abstractmethod

@@ -14,10 +14,11 @@ from fastgd.kernels.linalg import Dense, input_entries
 from fastgd.kernels.losses import link_part
 from fastgd.kernels.network import predict_blocks
 from fastgd.kernels.plan import Plan
+from fastgd.kernels.samples import block_rows
 from fastgd.kernels.team import together
 from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.problem import as_matrix
-from fastgd.solvers.objective import LEAST_A_PASS, block_rows
+from fastgd.solvers.objective import LEAST_A_PASS
 
 # Up to so many numbers of all layers together, the buffers are kept for the next call.
 FEW_UNITS = 2**18

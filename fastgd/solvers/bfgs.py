@@ -21,7 +21,7 @@ from fastgd._custom_method import (
     notifier,
     refuse,
 )
-from fastgd._jit import njit
+from fastgd.kernels.quasi_newton import update_and_multiply
 from fastgd.solvers.line_search import line_search
 from fastgd.solvers.memory import require_memory
 from fastgd.solvers.objective import Objective
@@ -122,7 +122,7 @@ def minimize_bfgs(
     maxiter = 200 * x.size if maxiter is None else maxiter
     told, function = notifier(callback), Function(fun, jac, args)
     value, g = function.fun(x), function.grad(x)
-    previous = value + np.linalg.norm(g) / 2  # so that the first step is about 1 long
+    previous = value + float(np.linalg.norm(g)) / 2  # so that the first step is about 1 long
     matrix = InverseHessian(x.size)
     p = -g
     nit, status = 0, CONVERGED
@@ -205,20 +205,3 @@ class InverseHessian:
         for i in range(n):
             self._matrix[i, i + 1 :] = self._matrix[i + 1 :, i]
         return self._matrix
-
-
-@njit(entry=True, reduction=True)
-def update_and_multiply(matrix, s, h, once, twice, g, product):
-    """``H ← H − once (s hᵀ + h sᵀ) + twice s sᵀ`` by its lower triangle; ``product = H g``."""
-    n = g.size
-    for i in range(n):
-        row = matrix[i]
-        of_h, of_s = once * s[i], once * h[i] - twice * s[i]
-        total, factor = 0.0, g[i]
-        for j in range(i):
-            element = row[j] - of_h * h[j] - of_s * s[j]
-            row[j] = element
-            total += element * g[j]
-            product[j] += element * factor
-        row[i] = row[i] - of_h * h[i] - of_s * s[i]
-        product[i] += total + row[i] * factor
