@@ -14,13 +14,14 @@ import scipy.sparse
 
 from fastgd._jit import cache_folders
 from fastgd._record import checked
-from fastgd.kernels.activations import ACTIVATIONS, activation_addresses
+from fastgd.kernels.activations import ACTIVATIONS, activation_addresses, curvature_address
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import rule_part
 from fastgd.kernels.limits import Limits, limit_parts
-from fastgd.kernels.linalg import KINDS, input_code
-from fastgd.kernels.losses import LOSSES, link_part, loss_part
-from fastgd.neural_network import MLPClassifier
+from fastgd.kernels.linalg import KINDS, input_code, outer_code
+from fastgd.kernels.loss_parts import link_part, loss_curvature_part, loss_part
+from fastgd.kernels.losses import LOSSES
+from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.optimizers import OPTIMIZERS, Optimizer
 
 
@@ -30,14 +31,17 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"training and prediction in {dtype}", partial(_train, dtype)
         for name in ACTIVATIONS:
             yield name, partial(activation_addresses, name, dtype)
+            yield name, partial(curvature_address, name, dtype)
         for name, loss in LOSSES.items():
             yield name, partial(loss_part, checked(loss()), dtype, 2, 100)
             yield name, partial(loss_part, checked(loss()), dtype, 100, 100)
+            yield name, partial(loss_curvature_part, checked(loss()), dtype)
             yield name, partial(link_part, checked(loss()), dtype)
         for name, rule in OPTIMIZERS.items():
             yield name, partial(rule_part, checked(rule()), dtype)
         for kind in KINDS:
             yield f"{kind} input", partial(input_code, kind, dtype)
+            yield f"{kind} input", partial(outer_code, kind, dtype)
         yield "dropout", partial(dropout_part, Dropout(0), dtype)
         yield "limits", partial(limit_parts, Limits(1.0, 1.0, 1.0), dtype)
 
@@ -45,9 +49,13 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
 def _train(dtype: np.dtype[Any]) -> None:
     """Run each kernel that Python calls, as a user would."""
     X, y = np.eye(6, dtype=dtype), np.arange(6) % 3
-    for solver in "adam", "lbfgs":
+    for solver in "adam", "bfgs":
         with warnings.catch_warnings(action="ignore"):  # it does not converge
             model = MLPClassifier((2,), solver=solver, max_iter=2).fit(X, y)
+    f = MLPRegressor(hidden_layer_sizes=(2,)).objective(X, X)
+    f.hessp(f.x0, f.x0)
+    f.residuals(f.x0)
+    f.normal_equations(f.x0)
     model.predict(X)
     model.predict(scipy.sparse.csr_array(X))
     w = np.zeros(3, dtype)

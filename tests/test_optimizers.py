@@ -222,7 +222,7 @@ N_LONG = 150  # parameters of a vector of several chunks, the last one shorter
 @pytest.fixture
 def short_chunks(monkeypatch):
     """Chunks of 64 parameters, each of which has its own part of a rule's memory."""
-    monkeypatch.setattr(optimizers, "CHUNK_PARAMETERS", 64)
+    monkeypatch.setattr(optimizers.optimizer, "CHUNK_PARAMETERS", 64)
 
 
 def long_vectors(n_steps=12, n=N_LONG):
@@ -245,7 +245,7 @@ def test_formula_of_the_paper_in_chunks(name, fields, dtype):
     np.testing.assert_allclose(iterates, expected, rtol=tolerance, atol=tolerance)
     # The same rule with one chunk: the memory may lie elsewhere, the numbers are the same.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimizers, "CHUNK_PARAMETERS", 10**6)
+        patch.setattr(optimizers.optimizer, "CHUNK_PARAMETERS", 10**6)
         for a, b in zip(run(rule, w.astype(dtype), gradients), (iterates, solutions), strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -316,17 +316,17 @@ def test_several_threads_update_as_one(name, dtype, monkeypatch):
         return together(kernel, plans, size, *arguments)
 
     monkeypatch.setattr(optimizers, "together", noted)
-    monkeypatch.setattr(optimizers, "WORTH_THREADS", N_LONG)
+    monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", N_LONG)
     monkeypatch.setattr("fastgd._threads._n_processors", lambda: 4)
     for n_threads in (2, 4):
-        monkeypatch.setattr(optimizers, "allowed_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(optimizers.optimizer, "allowed_threads", lambda n=n_threads: n)
         team = run(OPTIMIZERS[name](), w.astype(dtype), gradients)
         assert set(sizes) == {n_threads}
         sizes.clear()
         for a, b in zip(team, alone, strict=True):
             np.testing.assert_array_equal(a, b)
     # One parameter less is not worth it.
-    monkeypatch.setattr(optimizers, "WORTH_THREADS", N_LONG + 1)
+    monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", N_LONG + 1)
     run(OPTIMIZERS[name](), w.astype(dtype), gradients[:1])
     assert sizes == [1]
 
@@ -350,8 +350,8 @@ class Normalised(NamedTuple):
 @pytest.mark.usefixtures("short_chunks")
 @pytest.mark.parametrize("chunks", [None, np.array([0, 64, N_LONG])])
 def test_a_rule_that_is_not_elementwise_gets_the_whole_vector(chunks, monkeypatch):
-    monkeypatch.setattr(optimizers, "WORTH_THREADS", 1)
-    monkeypatch.setattr(optimizers, "allowed_threads", lambda: 3)
+    monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", 1)
+    monkeypatch.setattr(optimizers.optimizer, "allowed_threads", lambda: 3)
     monkeypatch.setattr("fastgd._threads._n_processors", lambda: 4)
     w, (g, *_) = long_vectors()
     before = w.copy()

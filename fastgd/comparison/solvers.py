@@ -67,12 +67,18 @@ SOLVERS: dict[str, Solver] = {
     "asgd": Solver(ASGD(learning_rate=0.1)),
     "lion": Solver(Lion(learning_rate=0.0005)),
     "scipy-bfgs": Solver("scipy-bfgs", order=2),
+    "bfgs": Solver("bfgs", order=2),
     "lbfgs": Solver("lbfgs", order=2),
+    "newton-cg": Solver("newton-cg", order=2),
+    "newton": Solver("newton", order=2),
+    "trust-krylov": Solver("trust-krylov", order=2),
+    "trust-exact": Solver("trust-exact", order=2),
+    "levenberg-marquardt": Solver("levenberg-marquardt", order=2),
 }
 
 DEFAULT_SOLVERS = (
     "gradient-descent", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam",
-    "scipy-bfgs", "lbfgs",
+    "scipy-bfgs", "bfgs", "lbfgs", "newton-cg", "trust-krylov",
 )  # fmt: skip
 
 # SciPy's BFGS multiplies n × n matrices in each iteration: minutes an iteration beyond this.

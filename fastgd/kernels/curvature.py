@@ -25,7 +25,7 @@ from fastgd._jit import njit
 from fastgd.kernels.activations import NAMES, curvature_address
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.linalg import call_affine, copy_to
-from fastgd.kernels.losses import loss_curvature_part
+from fastgd.kernels.loss_parts import loss_curvature_part
 from fastgd.kernels.network import (
     chunk_gradient,
     forward,

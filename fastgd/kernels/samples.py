@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastgd.kernels.layout import network_plan, set_for_training
 from fastgd.kernels.linalg import Dense, input_entries
-from fastgd.kernels.losses import loss_part
+from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
-import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,19 +14,18 @@ from sklearn.base import _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastgd._record import checked
-from fastgd.kernels.layout import chunk_bounds, layer_table, parameter_views
+from fastgd.kernels.layout import chunk_bounds, parameter_views
 from fastgd.kernels.limits import Limits
 from fastgd.kernels.losses import is_loss
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks
+from fastgd.neural_network.fitted import FittedNetwork
 from fastgd.neural_network.initialization import initial_parameters
-from fastgd.neural_network.prediction import Network, Predictor
 from fastgd.neural_network.problem import Problem, as_data, flat_parameters, sizes_of
-from fastgd.neural_network.settings import Settings
 from fastgd.neural_network.stochastic import train_by_epochs
 from fastgd.neural_network.validation import HeldOut
 from fastgd.optimizers import Optimizer, is_rule, schedules
@@ -47,15 +44,8 @@ TRAINED = (
 )  # fmt: skip
 
 
-# The predictor of each estimator, with what it was made of; not part of the estimator's state.
-_predictors: Any = weakref.WeakKeyDictionary()
-
-
-class BaseMLP(CallbackSupportMixin, Settings, ABC):
+class BaseMLP(CallbackSupportMixin, FittedNetwork):
     """Base of the perceptrons; not to be used directly."""
-
-    coefs_: list[NDArray[Any]]
-    intercepts_: list[NDArray[Any]]
 
     # What the classifier and the regressor each have their own of.
 
@@ -152,37 +142,6 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
                 w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).copy()
             self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
             return problem.objective(w)
-
-    def set_weights(self, w: Any) -> Any:
-        """Put in other parameters, such as what an optimizer made of ``objective(X, y).x0``.
-
-        Parameters
-        ----------
-        w : array-like of shape (n,)
-            All weight matrices, layer by layer and row by row, then all biases.
-
-        Returns
-        -------
-        self : object
-
-        Raises
-        ------
-        NotFittedError
-            Neither ``fit`` nor ``objective`` has been called.
-        ValueError
-            The shape is another, or not all numbers are finite.
-        """
-        check_is_fitted(self, "coefs_")
-        sizes = sizes_of(self.coefs_)
-        old = flat_parameters(self.coefs_, self.intercepts_, sizes)
-        w = np.array(w, old.dtype)
-        if w.shape != old.shape:
-            raise ValueError(f"w must have the shape {old.shape}, got {w.shape}.")
-        if not np.isfinite(w).all():
-            raise ValueError("w must be finite, but has NaN or infinity.")
-        layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
-        self.coefs_, self.intercepts_ = parameter_views(w, layers)
-        return self
 
     @contextlib.contextmanager
     def _kept_if_this_fails(self) -> Iterator[None]:
@@ -435,77 +394,6 @@ class BaseMLP(CallbackSupportMixin, Settings, ABC):
             dropout=bool(problem.layers["dropout"].any()), limits=limits, schedule=schedule,
         )  # fmt: skip
         return runner, policy
-
-    # Prediction.
-
-    def _outputs(self, X: Any) -> NDArray[Any]:
-        """Outputs (N, K) of the network for samples that have not been validated."""
-        return self._predict_with("outputs", X)
-
-    def _predict_with(self, method: str, X: Any) -> NDArray[Any]:
-        """What a method of the estimator's Predictor says of samples, after validating them."""
-        if not hasattr(self, "coefs_"):
-            check_is_fitted(self)
-        # Taken away for the time of the call: another thread that predicts makes its own.
-        is_hashable = type(self).__hash__ is not None
-        nothing: Any = (None, None)
-        network, predictor = _predictors.pop(self, nothing) if is_hashable else nothing
-        loss = self._loss if hasattr(self, "_loss") else self._chosen_loss()
-        arrays = (*self.coefs_, *self.intercepts_)
-        activations = self._per_hidden_layer("activation", len(self.coefs_) - 1)
-        wanted = Network(arrays, activations, loss, self.n_jobs)
-        if network is None or not network.is_same(wanted):
-            # The network is that of the parameters: hidden_layer_sizes and loss may have been
-            # changed for a next fit.
-            sizes = sizes_of(self.coefs_)
-            w = flat_parameters(self.coefs_, self.intercepts_, sizes)
-            predictor = Predictor(layer_table(sizes, activations), w, loss, self.n_jobs)
-        X = self._validate_samples(X, np.shape(arrays[0])[0], predictor.dtype)
-        result = getattr(predictor, method)(X)
-        # A copy of parameters that are no views of one vector would not see them change.
-        if is_hashable and getattr(arrays[0], "base", None) is predictor.w:
-            _predictors[self] = wanted, predictor
-        return result
-
-    def _validate_samples(self, X: Any, n_features: int, dtype: Any) -> Any:
-        if self._needs_no_validation(X, n_features, dtype):
-            return X
-        X = validate_data(self, X, accept_sparse=["csr"], dtype=dtype, order="C", reset=False)
-        if X.shape[1] != n_features:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but coefs_ has the shapes"
-                f" {[np.shape(c) for c in self.coefs_]}."
-            )
-        return X
-
-    def _needs_no_validation(self, X: Any, n_features: int, dtype: Any) -> bool:
-        """Whether ``validate_data`` would return ``X`` as it is, which takes it 50 µs."""
-        if not (
-            type(X) is np.ndarray
-            and X.dtype == dtype
-            and X.ndim == 2
-            and X.shape[0] > 0
-            and X.shape[1] == n_features == getattr(self, "n_features_in_", None)
-            and X.flags.c_contiguous
-            and X.flags.aligned
-            and not hasattr(self, "feature_names_in_")
-        ):
-            return False
-        with np.errstate(all="ignore"):
-            return math.isfinite(X.sum())
-
-    @abstractmethod
-    def _chosen_loss(self) -> Any:
-        """The loss that the parameters ask for."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if hasattr(self, "coefs_"):
-            # Pickle stores each view as an array of its own; predictions want one vector.
-            sizes = sizes_of(self.coefs_)
-            w = flat_parameters(self.coefs_, self.intercepts_, sizes)
-            layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
-            self.coefs_, self.intercepts_ = parameter_views(w, layers)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

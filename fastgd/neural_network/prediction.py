@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.layout import network_plan
 from fastgd.kernels.linalg import Dense, input_entries
-from fastgd.kernels.losses import link_part
+from fastgd.kernels.loss_parts import link_part
 from fastgd.kernels.network import predict_blocks
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.samples import block_rows

@@ -1,0 +1,129 @@
+"""How kernels call a loss: its methods, chosen by its class, and the parts compiled of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastgd._jit import dispatch_on_class
+from fastgd.kernels.parts import (
+    NOTHING,
+    Part,
+    link_signature,
+    loss_curvature_signature,
+    loss_signature,
+    make_part,
+)
+from fastgd.kernels.plan import array_at
+
+# Rows of at most NARROW outputs fit into registers; fewer than FEW rows are not worth it.
+NARROW, FEW = 32, 4
+
+
+@dispatch_on_class
+def value_and_delta(loss, z, y, weight, n_rows, k, delta):
+    """Weighted sum of ``loss`` over ``n_rows`` rows; its derivatives go to ``delta``."""
+    return loss.value_and_delta(z, y, weight, n_rows, k, delta)
+
+
+@dispatch_on_class
+def value_and_delta_narrow(loss, z, y, weight, n_rows, k, delta):
+    """The same for at most NARROW outputs, by the losses that have a faster way for them."""
+    return loss.value_and_delta_narrow(z, y, weight, n_rows, k, delta)
+
+
+@dispatch_on_class
+def pointwise(loss, z, y):
+    """Value and derivative of ``loss`` at one raw output."""
+    return loss.pointwise(z, y)
+
+
+@dispatch_on_class
+def hessian_product(loss, z, y, weight, n_rows, k, t):
+    """Replace the rows of ``t`` by their products with the second derivatives of ``loss``."""
+    loss.hessian_product(z, y, weight, n_rows, k, t)
+
+
+@dispatch_on_class
+def curvature(loss, z, y):
+    """Second derivative of ``loss`` at one raw output."""
+    return loss.curvature(z, y)
+
+
+@dispatch_on_class
+def link(loss, z, n_rows, k):
+    """Replace raw outputs by the predictions that ``loss`` makes of them."""
+    loss.link(z, n_rows, k)
+
+
+def identity_link(self, z, n_rows, k):
+    """Raw outputs are the predictions."""
+
+
+def loss_part(loss: Any, dtype: Any, k: int, n_rows: int) -> Part:
+    """What training calls for a loss of ``k`` outputs and batches of ``n_rows``."""
+    signature = loss_signature(numba.from_dtype(np.dtype(dtype)))
+    if k <= NARROW and n_rows >= FEW and hasattr(loss, "value_and_delta_narrow"):
+        return make_part(loss, _narrow_loss_part, "value_and_delta_narrow", signature)
+    return make_part(loss, _loss_part, "value_and_delta", signature)
+
+
+def loss_curvature_part(loss: Any, dtype: Any) -> Part:
+    """What second-order methods call for a loss.
+
+    Raises
+    ------
+    ValueError
+        The loss does not know its second derivatives.
+    """
+    if not hasattr(loss, "hessian_product"):
+        raise ValueError(
+            f"The loss {type(loss).__name__} has no method hessian_product, which this needs; take"
+            " a solver that needs only gradients, or add the method."
+        )
+    signature = loss_curvature_signature(numba.from_dtype(np.dtype(dtype)))
+    return make_part(loss, _loss_curvature_part, "hessian_product", signature)
+
+
+def link_part(loss: Any, dtype: Any) -> Part:
+    """What prediction calls for a loss."""
+    if getattr(loss, "link", None) is identity_link:
+        return NOTHING
+    return make_part(loss, _link_part, "link", link_signature(numba.from_dtype(np.dtype(dtype))))
+
+
+def _loss_part(rebuild: Any, cls: type) -> Any:
+    return _loss_function(rebuild, cls, value_and_delta)
+
+
+def _narrow_loss_part(rebuild: Any, cls: type) -> Any:
+    return _loss_function(rebuild, cls, value_and_delta_narrow)
+
+
+def _loss_curvature_part(rebuild: Any, cls: type) -> Any:
+    return _loss_function(rebuild, cls, hessian_product)
+
+
+def _loss_function(rebuild: Any, cls: type, method: Any) -> Any:
+    if getattr(cls, "class_numbers", False):
+
+        def run(fields, z, y, weight, n_rows, k, result):
+            numbers = array_at(y, n_rows, np.int64(0))
+            return method(rebuild(fields), z, numbers, weight, n_rows, k, result)
+
+    else:
+
+        def run(fields, z, y, weight, n_rows, k, result):
+            numbers = array_at(y, n_rows * k, z[0])
+            return method(rebuild(fields), z, numbers, weight, n_rows, k, result)
+
+    return run
+
+
+def _link_part(rebuild: Any, cls: type) -> Any:
+    def run(fields, z, n_rows, k):
+        link(rebuild(fields), z, n_rows, k)
+
+    return run
