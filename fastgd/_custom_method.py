@@ -56,15 +56,18 @@ class Function:
     def fun(self, x: NDArray[np.float64]) -> float:
         """Value at ``x``."""
         if self._valued[0] is None or not np.array_equal(self._valued[0], x):
-            # Copies: what a user's function keeps or changes is its own.
-            value = np.asarray(self._fun(x.copy(), *self._args))
-            if value.size != 1:
-                raise ValueError(
-                    f"The objective must return a number, but returned the shape {value.shape}."
-                )
-            self.nfev += 1
-            self._valued = x.copy(), float(value.item())
+            self._valued = x.copy(), self._value(x)
         return self._valued[1]
+
+    def _value(self, x: NDArray[np.float64]) -> float:
+        # A copy: what a user's function keeps or changes is its own.
+        value = np.asarray(self._fun(x.copy(), *self._args))
+        if value.size != 1:
+            raise ValueError(
+                f"The objective must return a number, but returned the shape {value.shape}."
+            )
+        self.nfev += 1
+        return float(value.item())
 
     def grad(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Gradient at ``x``."""
@@ -88,8 +91,9 @@ class Function:
         for i in range(x.size):
             moved = x.copy()
             moved[i] += step
-            gradient[i] = (float(self._fun(moved, *self._args)) - value) / (moved[i] - x[i])
-            self.nfev += 1
+            if moved[i] == x[i]:  # lost in rounding
+                moved[i] += step * np.copysign(max(1.0, abs(x[i])), x[i])
+            gradient[i] = (self._value(moved) - value) / (moved[i] - x[i])
         return gradient
 
 

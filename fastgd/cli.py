@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import platform
 import time
-from importlib.metadata import version
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastgd.comparison import (
-    PROBLEMS,
-    SOLVERS,
-    Problem,
-    Run,
-    load_problem,
-    results_table,
-    run_solver,
-)
-from fastgd.comparison.solvers import default_solvers
+from fastgd.comparison import PROBLEMS, SOLVERS, SUITES, Budget, Comparison
+from fastgd.comparison import compare as run_comparison
+from fastgd.comparison.compare import MODES, TRACKS
+from fastgd.comparison.table import results_table
+from fastgd.comparison.tuning import TRIALS
 from fastgd.warmup import folder
 from fastgd.warmup import steps as all_steps
 
@@ -41,62 +32,87 @@ def _commands() -> None:
 
 @app.command()
 def compare(
-    problem: Annotated[
-        str, typer.Option(help=f"Data to train on: {', '.join(PROBLEMS)}.")
-    ] = "digits",
     solvers: Annotated[
+        str, typer.Option(help=f"Names with commas, out of: {', '.join(SOLVERS)}.")
+    ] = "default",
+    problems: Annotated[
         str,
         typer.Option(
-            help=f"Names separated by commas, out of: {', '.join(SOLVERS)}."
-            " Without it: the first seven, lbfgs and, for small networks, scipy-bfgs."
+            help=f"A suite ({', '.join(SUITES)}), or names with commas, out of:"
+            f" {', '.join(PROBLEMS)}."
         ),
-    ] = "",
-    hidden: Annotated[
-        str, typer.Option(help="Units of the hidden layers, separated by commas; '' for none.")
-    ] = "16",
-    max_iter: Annotated[int, typer.Option(min=1, help="Epochs or iterations of a solver.")] = 100,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Decides split, initial weights and order of the batches.")
-    ] = 0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the runs, loss curves included, here.")
+    ] = "small",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each solver on each problem.")] = 10,
+    passes: Annotated[
+        float, typer.Option(min=1, help="Passes over the data that a run has.")
+    ] = Budget().passes,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Seconds after which a run is a time-out.")
+    ] = Budget().seconds,
+    track: Annotated[
+        str, typer.Option(help=f"{' or '.join(TRACKS)}: declared settings, or tuned ones.")
+    ] = TRACKS[0],
+    mode: Annotated[
+        str,
+        typer.Option(help=f"{' or '.join(MODES)}: by training objective, or by validation."),
+    ] = MODES[0],
+    trials: Annotated[
+        int, typer.Option(help=f"Of the tuned track: {', '.join(map(str, TRIALS))}.")
+    ] = TRIALS[0],
+    n_jobs: Annotated[int, typer.Option(help="Runs at once; -1: one for each processor.")] = -1,
+    random_state: Annotated[int, typer.Option(min=0, help="Of the draws of the tuning.")] = 0,
+    json_file: Annotated[Path, typer.Option("--json", help="All runs go here.")] = Path(
+        "comparison.json"
+    ),
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="The page; beside the JSON file if not named.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="A JSON file of before: only what it has not is run.")
     ] = None,
 ) -> None:
-    """Train one small network with several solvers and print what each reached at which cost.
+    """Compare optimizers fairly: many problems, many seeds, a table, a JSON file and a page.
 
-    All solvers start from the same weights and minimise the same compiled loss.  A pass is one
-    value with its gradient over all training samples; an epoch of mini-batches is one pass.
-    Compilation (on the first run; it is kept on disk) is timed apart.
+    All solvers of a problem and a seed begin with the same weights.  A pass is one value with its
+    gradient over all training samples; an epoch of mini-batches is one pass.  Compilation and
+    evaluation are off the clock.
     """
-    names = [name.strip() for name in solvers.split(",") if name.strip()]
-    for name in names:
-        if name not in SOLVERS:
-            raise typer.BadParameter(f"{name!r} is not one of {', '.join(SOLVERS)}.")
-    if solvers and not names:
-        raise typer.BadParameter("solvers must name at least one solver.")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder of --json {json_file} does not exist.")
-    if json_file is not None and json_file.is_dir():
-        raise typer.BadParameter(f"--json {json_file} is a folder.")
-    layers = _layers(hidden)
+    html_file = json_file.with_suffix(".html") if html_file is None else html_file
+    for path in (json_file, html_file):
+        _check_target(path)
+    before = None if resume is None else _read(resume)
+    console = Console(stderr=True)
     try:
-        data = load_problem(problem, seed)
+        with _Bars(console) as bars, warnings.catch_warnings():
+            warnings.showwarning = bars.say
+            comparison = run_comparison(
+                solvers, [name.strip() for name in problems.split(",") if name.strip()],
+                seeds=seeds, budget=Budget(passes, seconds), track=track, mode=mode,
+                n_trials=trials, n_jobs=n_jobs, random_state=random_state, resume=before,
+                progress=bars.show,
+            )  # fmt: skip
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
-    n_outputs = len(np.unique(data.y_train)) if data.task == "classification" else 1
-    sizes = (data.X_train.shape[1], *layers, n_outputs)
-    if not names:
-        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
-        names = list(default_solvers(n_parameters))
-    runs = _run_all(names, data, layers, max_iter, seed)
-    score_name = "accuracy" if data.task == "classification" else "R²"
-    network = "-".join(map(str, sizes))
-    title = f"{problem}: network {network}, {len(data.X_train)} training samples, seed {seed}"
-    console = Console()
-    console.print(results_table(runs, title, score_name))
-    if json_file is not None:
-        json_file.write_text(json.dumps(_record(runs, layers, max_iter), indent=1), "utf-8")
-        console.print(f"runs written to {json_file}")
+    comparison.to_json(json_file)
+    comparison.to_html(html_file)
+    _tell(comparison)
+    Console(soft_wrap=True).print(f"runs written to {json_file}, the page to {html_file}")
+
+
+@app.command()
+def report(
+    json_file: Annotated[Path, typer.Argument(help="A file that fastgd compare wrote.")],
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="The page; beside the JSON file if not named.")
+    ] = None,
+) -> None:
+    """Draw the page of a comparison again, from its JSON file alone."""
+    html_file = json_file.with_suffix(".html") if html_file is None else html_file
+    _check_target(html_file)
+    comparison = _read(json_file)
+    comparison.to_html(html_file)
+    _tell(comparison)
+    Console(soft_wrap=True).print(f"page written to {html_file}")
 
 
 @app.command()
@@ -123,55 +139,52 @@ def warmup() -> None:
     Console(soft_wrap=True).print(f"ready after {seconds:.0f} s; compiled code is in {kept_in}")
 
 
-def _layers(hidden: str) -> tuple[int, ...]:
+class _Bars:
+    """A bar for each stage of a comparison, with the time that is left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:15}"), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True), console=console,
+        )  # fmt: skip
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, what: str, n_done: int, n_total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=n_total)
+        self._progress.update(self._tasks[what], completed=n_done)
+
+    def say(self, message: Any, *_: object, **__: object) -> None:
+        """Show a warning above the bars."""
+        self._progress.console.print(str(message))
+
+
+def _check_target(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder of {path} does not exist.")
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder.")
+
+
+def _read(path: Path) -> Comparison:
     try:
-        layers = tuple(int(size) for size in hidden.split(",") if size.strip())
-    except ValueError:
-        layers = (0,)
-    if any(size < 1 for size in layers):
-        raise typer.BadParameter(f"hidden must be positive numbers with commas, got {hidden!r}.")
-    return layers
+        return Comparison.from_json(path)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
 
 
-def _run_all(
-    names: list[str], data: Problem, layers: tuple[int, ...], max_iter: int, seed: int
-) -> list[Run]:
-    """Run the solvers one after the other, with a bar for each; Ctrl-C keeps the finished ones."""
-    runs: list[Run] = []
-    columns = (
-        TextColumn("{task.description:17}"),
-        BarColumn(),
-        TextColumn("{task.completed} of {task.total}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        try:
-            for name in names:
-                task = progress.add_task(name, total=max_iter)
-
-                def report(n_iter: int, task: int = task) -> None:
-                    progress.update(task, completed=n_iter)  # type: ignore[arg-type]
-
-                runs.append(
-                    run_solver(
-                        name, data, hidden=layers, max_iter=max_iter, seed=seed, report=report
-                    )
-                )
-                progress.stop_task(task)
-        except KeyboardInterrupt:
-            progress.console.print("Interrupted: the table has what was finished.")
-    return runs
-
-
-def _record(runs: list[Run], layers: tuple[int, ...], max_iter: int) -> dict[str, object]:
-    packages = ("fastgd", "numba", "numpy", "scipy", "scikit-learn")
-    return {
-        "hidden": layers,
-        "max_iter": max_iter,
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-        "machine": platform.processor() or platform.machine(),
-        "runs": [run.as_dict() for run in runs],
-    }
+def _tell(comparison: Comparison) -> None:
+    console = Console()
+    console.print(results_table(comparison))
+    for sentence in comparison.summary():
+        console.print(f"• {sentence}")
 
 
 def main() -> None:

@@ -1,22 +1,75 @@
-"""One solver on one problem: what it reached and what that cost."""
+"""One solver on one problem at one seed: what it reached on the way and in the end, at what cost.
+
+Cost is counted twice.  *Passes*: a value with its gradient over all training samples is 1, an epoch
+of mini-batches too; what else a solver asks for is charged at its measured ratio (``CostRatios``).
+*Seconds*: of the solver alone; kernels were compiled before, and while the parameters are
+evaluated the clock stands still.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import log_loss
+import scipy.optimize
+from numpy.typing import NDArray
+from sklearn.base import clone
 
-from fastgd.comparison.problems import Problem
-from fastgd.comparison.solvers import SOLVERS
-from fastgd.neural_network import MLPClassifier, MLPRegressor, TrainingInterrupted
+from fastgd.comparison.problems import FunctionInstance, Instance, NetworkInstance, Problem
+from fastgd.comparison.solvers import MINI_BATCH, Solver, is_ours
+from fastgd.neural_network.course import Course
+from fastgd.optimizers import Optimizer, is_rule
+from fastgd.solvers import SOLVERS
+
+# An objective so many times the initial one will not come back.
+DIVERGED = 1e6
+# More iterations than any budget allows: budgets end runs, not counters.
+MANY = 10**9
+# A whole run keeps about this many points; more would be seen by nobody.
+MOST_POINTS = 200
+# What this process has run before.
+_compiled: set[tuple[str, str]] = set()
+# What a name of SciPy's takes besides the gradient.
+TAKES_HESSP = {"Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"}
+
+
+class Budget(NamedTuple):
+    """When a run ends, whatever comes first.
+
+    Attributes
+    ----------
+    passes : float
+        Over the training data.
+    seconds : float
+        Of the solver's own time; a run that needs more is counted as a time-out.
+    """
+
+    passes: float = 100.0
+    seconds: float = 10.0
+
+
+class CostRatios(NamedTuple):
+    """Cost of an evaluation in passes, that is, relative to a value with its gradient."""
+
+    fun: float = 0.4
+    hessp: float = 2.0
+    normal_equations: float = 4.0
+
+    def passes(self, counts: dict[str, int], n_parameters: int) -> float:
+        """What the evaluations that an objective has counted cost."""
+        charged = (
+            (1.0, counts["fun_and_grad"]),
+            (self.fun, counts["fun"]),
+            (self.hessp, counts.get("hessp", 0) + n_parameters * counts.get("hess", 0)),
+            (self.normal_equations, counts.get("normal_equations", 0)),
+        )
+        # What a problem has not, its ratio being NaN, was not asked for either.
+        return sum(ratio * n for ratio, n in charged if n > 0)
 
 
 @dataclass(frozen=True)
@@ -27,137 +80,271 @@ class Run:
     ----------
     solver, problem, seed
         What was run.
-    order : int
-        1 or 2, the order of the solver.
-    train_loss : float
-        Mean loss over the training set at the end, without the penalty; NaN after a divergence.
-    test_score : float
-        Accuracy, or R² in regression, on the test set.
-    n_iter : int
-        Epochs or iterations.
-    n_passes : int
-        Passes over the training set: one for a value with its gradient.
-    seconds : float
-        Of the fit alone, everything compiled before.
+    settings : dict
+        What was set otherwise than declared, by tuning.
+    status : str
+        "finished" (budget used up, or converged), "diverged", "timed out" or "failed".
+    stop_reason : str
+        In words.
+    initial, final : float
+        The training objective before and after; ``final`` is the best on the way in optimisation,
+        and that of the chosen parameters in learning.
+    validation_loss, validation_score, test_loss, test_score : float
+        At the parameters with the best validation loss in learning, at the last in optimisation.
+    passes, seconds, objective, validation : list of float
+        The curves: cost so far on both axes, training objective and validation loss.
+    steps : int
+        Updates, or iterations.
+    evaluations : dict of str to int
+        Number of calls of the objective of each kind.
     compile_seconds : float
-        What a first short fit took longer than a second one.
-    loss_curve : list of float
-        Loss after each epoch or iteration, as the estimator reports it.
+        What the first run of this solver took for compilation, not part of ``seconds``.
     """
 
     solver: str
     problem: str
     seed: int
-    order: int
-    train_loss: float
+    settings: dict[str, float]
+    status: str
+    stop_reason: str
+    initial: float
+    final: float
+    validation_loss: float
+    validation_score: float
+    test_loss: float
     test_score: float
-    n_iter: int
-    n_passes: int
-    seconds: float
-    compile_seconds: float
-    loss_curve: list[float]
+    passes: list[float]
+    seconds: list[float]
+    objective: list[float]
+    validation: list[float]
+    steps: int
+    evaluations: dict[str, int]
+    compile_seconds: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """The record with None for what is not finite, which JSON does not know."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
-
-
-class _EpochReport:
-    """A callback of the fit that reports the number of finished epochs."""
-
-    def __init__(self, report: Callable[[int], None]) -> None:
-        self._report = report
-
-    def setup(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def teardown(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        self._report(estimator.n_iter_)
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies it within a comparison."""
+        return self.problem, self.solver, self.seed
 
 
-def run_solver(
-    name: str,
-    problem: Problem,
-    *,
-    hidden: tuple[int, ...] = (32,),
-    max_iter: int = 100,
-    seed: int = 0,
-    report: Callable[[int], None] | None = None,
-) -> Run:
-    """Fit a network to a problem with a solver of the table and record what came of it.
+class Watch:
+    """Follows a run: stops the clock, evaluates the parameters, and says when it is over.
 
     Parameters
     ----------
-    name : str
-        A name in ``SOLVERS``.
+    instance : Instance
+    budget : Budget
+    mode : {"optimisation", "learning"}
+        What counts as the best parameters so far.
+    """
+
+    def __init__(self, instance: Instance, budget: Budget, mode: str) -> None:
+        self._instance, self._budget, self._mode = instance, budget, mode
+        self._counts = getattr(instance.objective, "counts", {})
+        self.passes: list[float] = []
+        self.spent: list[float] = []
+        self.objective: list[float] = []
+        self.validation: list[float] = []
+        self.best: tuple[float, NDArray[Any]] = (math.inf, instance.objective.x0)
+        self.last = instance.objective.x0
+        self.status, self.reason = "finished", ""
+        self._seconds = 0.0
+        self._every = 1
+        self._n_told = 0
+        self._resumed = time.perf_counter()
+
+    def begin(self) -> None:
+        """Note the initial parameters, and start the clock."""
+        self._note(0.0, self._instance.objective.x0)
+        self._resumed = time.perf_counter()
+
+    def tell(self, w: NDArray[Any], passes: float) -> bool:
+        """Note where the run is, after so many passes; whether it is to end."""
+        self._seconds += time.perf_counter() - self._resumed
+        self._n_told += 1
+        if self._n_told % self._every == 0 or passes >= self._budget.passes:
+            self._note(passes, w)
+            if len(self.passes) > 2 * MOST_POINTS:
+                self._thin()
+        over = self._is_over(w, passes)
+        self._resumed = time.perf_counter()
+        return over
+
+    def _note(self, passes: float, w: NDArray[Any]) -> None:
+        counts = dict(self._counts)
+        value = self._instance.objective.fun(w)
+        self._counts.update(counts)  # looking costs the solver nothing
+        held_out = self._instance.validation(w).loss
+        self.passes.append(passes)
+        self.spent.append(self._seconds)
+        self.objective.append(value)
+        self.validation.append(held_out)
+        judged = held_out if self._mode == "learning" and not math.isnan(held_out) else value
+        if judged < self.best[0]:
+            self.best = judged, np.array(w)
+        self.last = np.array(w)
+
+    def _thin(self) -> None:
+        """Keep each second point, and look half as often from now on."""
+        self._every *= 2
+        for curve in (self.passes, self.spent, self.objective, self.validation):
+            curve[1:-1] = curve[2:-1:2]
+
+    def _is_over(self, w: NDArray[Any], passes: float) -> bool:
+        value, first = self.objective[-1], self.objective[0]
+        if not (math.isfinite(value) and np.isfinite(w).all()) or (
+            value - first > DIVERGED * max(abs(first), 1.0)
+        ):
+            self.status, self.reason = (
+                "diverged",
+                "the objective is not finite or grew a millionfold",
+            )
+        elif passes >= self._budget.passes:
+            self.reason = f"budget of {self._budget.passes:g} passes"
+        elif self._seconds >= self._budget.seconds:
+            self.status = "timed out"
+            self.reason = f"budget of {self._budget.seconds:g} seconds"
+        else:
+            return False
+        return True
+
+
+def run_solver(
+    solver: Solver,
+    problem: Problem,
+    seed: int,
+    *,
+    budget: Budget,
+    mode: str = "optimisation",
+    ratios: CostRatios = CostRatios(),  # noqa: B008
+    settings: dict[str, float] | None = None,
+    compile_first: bool = True,
+) -> Run:
+    """Run a solver on a problem and record what came of it.
+
+    Parameters
+    ----------
+    solver : Solver
     problem : Problem
-    hidden : tuple of int, default=(32,)
-        Units of the hidden layers.
-    max_iter : int, default=100
-        Epochs or iterations.
-    seed : int, default=0
-        Decides initial weights and the order of the batches, for every solver alike.
-    report : callable, optional
-        Told the number of finished epochs.
+    seed : int
+        Fixes initial parameters, split and order of the batches, for every solver alike.
+    budget : Budget
+    mode : {"optimisation", "learning"}
+    ratios : CostRatios
+        Of this problem.
+    settings : dict, default=None
+        Other values of fields of the rule, from tuning.
+    compile_first : bool, default=True
+        Whether to make a step beforehand, off the clock.
 
     Returns
     -------
     run : Run
     """
-    if name not in SOLVERS:
-        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {name!r}.")
-    solver = SOLVERS[name]
-    estimator_class = MLPClassifier if problem.task == "classification" else MLPRegressor
-    estimator = estimator_class(
-        hidden_layer_sizes=hidden, activation="tanh", max_iter=max_iter, tol=1e-6,
-        n_iter_no_change=max_iter, random_state=seed,
-        **solver.parameters(len(problem.X_train)),
-    )  # fmt: skip
-    first = second = seconds = train_loss = test_score = math.nan
-    with contextlib.suppress(ValueError):  # what a fit that diverges raises
-        first, second = (_fit_seconds(estimator, problem, max_iter=1) for _ in range(2))
-        if report is not None:
-            estimator.set_callbacks(_EpochReport(report))
-        seconds = _fit_seconds(estimator, problem, max_iter=max_iter)
-        train_loss, test_score = _evaluate(estimator, problem)
+    settings = settings or {}
+    if settings:
+        solver = solver.with_settings(settings)
+    compile_seconds = _compile(solver, problem, seed, mode, ratios) if compile_first else 0.0
+    instance = problem.at(seed)
+    watch = Watch(instance, budget, mode)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # a budget that ends a solver is no reason to warn
+        steps = _run(solver, instance, watch, ratios, seed)
+    chosen = watch.best[1] if mode == "learning" else watch.last
+    validation, test = instance.validation(chosen), instance.test(chosen)
+    finite = [value for value in watch.objective if math.isfinite(value)]
+    final = min(finite, default=math.nan)
     return Run(
-        name, problem.name, seed, solver.order, train_loss, test_score,
-        getattr(estimator, "n_iter_", 0), getattr(estimator, "n_passes_", 0),
-        seconds, first - second if first > second else 0.0,
-        [float(loss) for loss in getattr(estimator, "loss_curve_", [])],
+        solver.name, problem.name, seed, settings, watch.status, watch.reason,
+        watch.objective[0], final, validation.loss, validation.score, test.loss, test.score,
+        watch.passes, watch.spent, watch.objective, watch.validation, steps,
+        {name: n for name, n in instance.objective.counts.items() if n}, compile_seconds,
     )  # fmt: skip
 
 
-def _fit_seconds(estimator: Any, problem: Problem, max_iter: int) -> float:
-    estimator.set_params(max_iter=max_iter)
-    started = time.perf_counter()
-    with warnings.catch_warnings():
-        # Ending at max_iter is what a comparison at a fixed budget does.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        # A fit keeps what an interruption left of it; a comparison has no use for half a run.
-        warnings.simplefilter("error", TrainingInterrupted)
-        try:
-            estimator.fit(problem.X_train, problem.y_train)
-        except TrainingInterrupted:
-            raise KeyboardInterrupt from None
-    return time.perf_counter() - started
+def _compile(solver: Solver, problem: Problem, seed: int, mode: str, ratios: CostRatios) -> float:
+    """Make a step of the solver; how much longer that took than a second one."""
+    if (solver.name, problem.name) in _compiled:
+        return 0.0
+    _compiled.add((solver.name, problem.name))
+    taken = []
+    for _ in range(2):
+        started = time.perf_counter()
+        run_solver(solver, problem, seed, budget=Budget(1e-9, 1.0), mode=mode, ratios=ratios,
+                   compile_first=False)  # fmt: skip
+        taken.append(time.perf_counter() - started)
+    return max(taken[0] - taken[1], 0.0)
 
 
-def _evaluate(estimator: Any, problem: Problem) -> tuple[float, float]:
-    """Training loss and test score of a fitted estimator."""
-    score = float(estimator.score(problem.X_test, problem.y_test))
-    if problem.task == "classification":
-        probabilities = estimator.predict_proba(problem.X_train).astype(np.float64)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        return float(log_loss(problem.y_train, probabilities, labels=estimator.classes_)), score
-    residuals = estimator.predict(problem.X_train) - problem.y_train
-    return float(0.5 * np.mean(residuals**2)), score
+def _run(solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, seed: int) -> int:
+    """Run until the watch says that it is over; the number of steps."""
+    if not is_rule(solver.method):
+        return _run_on_objective(solver, instance, watch, ratios, seed)
+    if isinstance(instance, NetworkInstance):
+        return _run_epochs(solver, instance, watch)
+    assert isinstance(instance, FunctionInstance)
+    return _run_steps(solver, instance, watch)
+
+
+def _run_epochs(solver: Solver, instance: NetworkInstance, watch: Watch) -> int:
+    n_samples = len(instance.X)
+    batch_size = n_samples if solver.full_batch else min(MINI_BATCH, n_samples)
+    estimator = clone(instance.estimator).set_params(solver=solver.method, batch_size=batch_size)
+    course = Course(estimator, instance.X, instance.y)
+    watch.begin()
+    epochs = 0
+    while True:
+        w = course.epoch()
+        epochs += 1
+        if watch.tell(w, float(epochs)):
+            return course.optimizer.n_updates
+
+
+def _run_steps(solver: Solver, instance: FunctionInstance, watch: Watch) -> int:
+    objective = instance.objective
+    w = objective.x0.copy()
+    optimizer = Optimizer(solver.method, w)
+    watch.begin()
+    while True:
+        optimizer.update(w, objective.grad(w))
+        if watch.tell(np.array(optimizer.solution(w)), float(objective.counts["fun_and_grad"])):
+            return optimizer.n_updates
+
+
+def _run_on_objective(
+    solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, seed: int
+) -> int:
+    objective = instance.objective
+    steps = 0
+
+    def told(intermediate_result: Any) -> None:
+        nonlocal steps
+        steps += 1
+        passes = ratios.passes(objective.counts, objective.n_parameters)
+        if watch.tell(np.asarray(intermediate_result.x), passes):
+            raise StopIteration
+
+    watch.begin()
+    try:
+        result = _minimize(solver.method, objective, told, seed)
+    except (ValueError, MemoryError, ArithmeticError) as error:
+        watch.status, watch.reason = "failed", str(error)
+        return steps
+    if not watch.reason:
+        watch.reason = str(result.message)
+    if not np.array_equal(result.x, watch.last) and np.isfinite(result.x).all():
+        watch.tell(result.x, ratios.passes(objective.counts, objective.n_parameters))
+    return steps
+
+
+def _minimize(method: Any, objective: Any, callback: Callable[..., None], seed: int) -> Any:
+    if is_ours(method):
+        return SOLVERS[method](
+            objective, objective.x0.copy(), maxiter=MANY if "differential" not in method else 10**6,
+            maxfun=MANY, tol=0.0, random_state=np.random.RandomState(seed), callback=callback,
+        )  # fmt: skip
+    takes_hessp = isinstance(method, str) and method in TAKES_HESSP
+    return scipy.optimize.minimize(
+        objective.fun_and_grad, objective.x0.copy(), method=method, jac=True, callback=callback,
+        hessp=objective.hessp if takes_hessp else None,
+    )  # fmt: skip

@@ -99,6 +99,9 @@ def jacobian(plans, with_jacobian):
             if with_jacobian:
                 at = plan.jacobian + row * n * plan.itemsize
                 jacobian_of_rows(plan, first, lo, hi, total_weight, at, n)
+        # The last block may be shared in another way, and the buffers are those of all.
+        if not barrier(plan):
+            break
 
 
 @njit(entry=True)

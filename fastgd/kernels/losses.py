@@ -75,7 +75,7 @@ def multiply_by_curvature(self, z, y, weight, n_rows, k, t):
 
 def no_hessian(self, z, y, weight, n_rows, k, t):
     for p in range(n_rows * k):
-        t[p] = ZERO * z[p]
+        t[p] *= ZERO * z[p]
 
 
 def softmax_hessian_product(self, z, y, weight, n_rows, k, t):

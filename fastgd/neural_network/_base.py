@@ -138,6 +138,8 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             if first_pass:
                 w = self._initial_parameters(problem)
                 self._forget()
+                for name in ("loss_", "n_passes_"):
+                    self.__dict__.pop(name, None)
             else:
                 w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).copy()
             self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)

@@ -52,7 +52,8 @@ class FittedNetwork(Settings, ABC):
         check_is_fitted(self, "coefs_")
         sizes = sizes_of(self.coefs_)
         old = flat_parameters(self.coefs_, self.intercepts_, sizes)
-        w = np.array(w, old.dtype)
+        with np.errstate(over="ignore"):  # of which is told below
+            w = np.array(w, old.dtype)
         if w.shape != old.shape:
             raise ValueError(f"w must have the shape {old.shape}, got {w.shape}.")
         if not np.isfinite(w).all():

@@ -34,7 +34,7 @@ from fastgd.optimizers.optimizer import Optimizer, is_rule
 from fastgd.optimizers.radam import RAdam
 from fastgd.optimizers.rmsprop import RMSprop
 from fastgd.optimizers.rprop import Rprop
-from fastgd.optimizers.scipy_method import minimize
+from fastgd.optimizers.scipy_method import minimize_by_rule
 from fastgd.optimizers.sgd import SGD
 from fastgd.optimizers.update_rule import update_rule
 
@@ -69,7 +69,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "is_rule",
-    "minimize",
+    "minimize_by_rule",
     "schedules",
     "update_rule",
 ]

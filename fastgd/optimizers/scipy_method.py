@@ -23,7 +23,7 @@ from fastgd._custom_method import (
 from fastgd.optimizers.optimizer import Optimizer
 
 
-def minimize(
+def minimize_by_rule(
     rule: Any,
     fun: Callable[..., Any],
     x0: Any,
@@ -36,7 +36,7 @@ def minimize(
     constraints: Any = (),
     callback: Callable[..., Any] | None = None,
     tol: float = 1e-5,
-    maxiter: int = 1000,
+    maxiter: int | None = None,
     disp: bool = False,
     **unknown: Any,
 ) -> scipy.optimize.OptimizeResult:
@@ -47,13 +47,14 @@ def minimize(
     Parameters
     ----------
     rule : update rule
-        ``method=functools.partial(minimize, rule)`` for one that is not made by ``update_rule``.
+        One that is not made by ``update_rule`` is passed as
+        ``method=functools.partial(minimize_by_rule, rule)``.
     fun, x0, args, jac, callback
         As ``scipy.optimize.minimize`` hands them on; without ``jac``, forward differences.
     tol : float, default=1e-5
         Success when no element of the gradient is larger.
-    maxiter : int, default=1000
-        Most steps.
+    maxiter : int, default=None
+        Most steps; None: 1000.
 
     Returns
     -------
@@ -76,6 +77,7 @@ def minimize(
     """
     name = type(rule).__name__
     refuse(name, bounds, constraints, hess, hessp, unknown)
+    maxiter = 1000 if maxiter is None else maxiter
     if maxiter < 0:
         raise ValueError(f"maxiter must not be negative, got {maxiter!r}.")
     x = checked_start(x0)
@@ -86,14 +88,14 @@ def minimize(
         raise ValueError(f"The objective or its gradient is not finite at x0: {value}, {g}.")
     best = x.copy(), value, g
     nit, status = 0, CONVERGED
-    while np.linalg.norm(g, np.inf) > tol:
-        if nit == maxiter:
+    while not _has_settled(function, optimizer, x, g, tol):
+        if nit >= maxiter:
             status = TOO_MANY_ITERATIONS
             break
-        optimizer.update(x, np.ascontiguousarray(g))
+        optimizer.update(x, g)
         nit += 1
         value, g = function.fun(x), function.grad(x)
-        if not (np.isfinite(value) and np.isfinite(g).all()):
+        if not (np.isfinite(value) and np.isfinite(g).all() and np.isfinite(x).all()):
             status = NOT_A_NUMBER
             break
         if value < best[1]:
@@ -118,3 +120,11 @@ def minimize(
         x=x, fun=value, jac=g, nit=nit, nfev=function.nfev, njev=function.njev, status=status,
         success=status == CONVERGED, message=MESSAGES[status],
     )  # fmt: skip
+
+
+def _has_settled(function: Function, optimizer: Optimizer, x: Any, g: Any, tol: float) -> bool:
+    """Whether the gradient is small at ``x``, and at what the rule recommends instead of it."""
+    if np.linalg.norm(g, np.inf) > tol:
+        return False
+    recommended = optimizer.solution(x)
+    return recommended is x or bool(np.linalg.norm(function.grad(recommended), np.inf) <= tol)

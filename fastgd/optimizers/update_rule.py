@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastgd._record import record
-from fastgd.optimizers.scipy_method import minimize
+from fastgd.optimizers.scipy_method import minimize_by_rule
 
 C = TypeVar("C", bound=type)
 
@@ -40,4 +40,4 @@ def update_rule(**attributes: Any) -> Callable[[C], C]:
     ...         for i in range(w.size):
     ...             w[i] -= learning_rate if g[i] > 0 else -learning_rate
     """
-    return record(__call__=minimize, **attributes)
+    return record(__call__=minimize_by_rule, **attributes)

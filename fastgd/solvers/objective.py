@@ -224,8 +224,9 @@ class Objective:
             direction[i] = 1.0
             matrix[i] = self._product(w, direction, exact=True)
             direction[i] = 0.0
-        matrix += matrix.T
-        matrix *= 0.5
+        for i in range(n):  # row by row, which needs no second matrix
+            mean = 0.5 * (matrix[i, i:] + matrix[i:, i])
+            matrix[i, i:] = matrix[i:, i] = mean
         return matrix
 
     # The squared error as a sum of squares.
@@ -258,13 +259,19 @@ class Objective:
     def normal_equations(self, w: NDArray[Any]) -> NormalEquations:
         """½ ‖r‖², Jᵀr and JᵀJ at ``w``, for the squared error.
 
-        Rows of J are made block by block, so memory grows with n², not with the samples.
+        Rows of J are made block by block, so besides N K residuals memory grows with n² alone.
+
+        Raises
+        ------
+        MemoryError
+            The matrix would not fit.
         """
         self.counts["normal_equations"] += 1
         n, n_weights = self.n_parameters, self._n_weights
         w = self._checked("w", w)
         plans = self._least_squares_plans
         rows = plans[0]["rows"]
+        require_memory(self.dtype.itemsize * n * n, f"JᵀJ of {n} parameters")
         residuals = np.empty((self.n_samples, self._n_outputs), self.dtype)
         matrix = np.empty((n, n), self.dtype)
         block = np.empty((rows * self._n_outputs, n), self.dtype)
@@ -279,21 +286,25 @@ class Objective:
     def _residuals_and_jacobian(
         self, w: NDArray[Any], with_jacobian: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        n, n_weights = self.n_parameters, self._n_weights
+        n, n_data = self.n_parameters, self.n_samples * self._n_outputs
+        n_penalised = self._n_weights if self.alpha > 0.0 else 0
         w, plans = self._checked("w", w), self._least_squares_plans
-        residuals = np.empty((self.n_samples, self._n_outputs), self.dtype)
-        n_rows = residuals.size if with_jacobian else 0
-        require_memory(16 * n_rows * n, f"The Jacobian of {n_rows} residuals")
+        n_rows = n_data + n_penalised if with_jacobian else 0
+        copy = 0 if self.dtype == np.float64 else 8
+        require_memory(
+            (self.dtype.itemsize + copy) * n_rows * n, f"The Jacobian of {n_rows} residuals"
+        )
+        residuals = np.empty(n_data + n_penalised, self.dtype)
         derivatives = np.empty((n_rows, n), self.dtype)
         for plan in plans:
             plan.set(w=w, out=residuals, jacobian=derivatives)
         self._run(jacobian, plans, with_jacobian)
-        r, J = residuals.ravel().astype(np.float64), derivatives.astype(np.float64)
-        if self.alpha == 0.0:
-            return r, J
         root = np.sqrt(self._penalty_weight)
-        of_penalty = root * np.eye(n_weights if with_jacobian else 0, n)
-        return np.concatenate([r, root * w[:n_weights]]), np.concatenate([J, of_penalty])
+        residuals[n_data:] = root * w[:n_penalised]
+        if with_jacobian:
+            derivatives[n_data:] = 0
+            derivatives[n_data + np.arange(n_penalised), np.arange(n_penalised)] = root
+        return residuals.astype(np.float64), derivatives.astype(np.float64, copy=False)
 
     @functools.cached_property
     def _least_squares_plans(self) -> list[Plan]:

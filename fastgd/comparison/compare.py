@@ -1,0 +1,312 @@
+"""``fastgd.compare``: who runs on what, in which order, on how many processors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import joblib
+
+from fastgd.comparison.problems import FunctionProblem, Problem, as_problems
+from fastgd.comparison.provenance import provenance
+from fastgd.comparison.reference import Reference, cost_ratios, reference
+from fastgd.comparison.result import Comparison
+from fastgd.comparison.runs import Budget, CostRatios, Run, run_solver
+from fastgd.comparison.solvers import Solver, as_solvers
+from fastgd.comparison.tuning import TRIALS, Tuned, tune
+
+MODES, TRACKS = ("optimisation", "learning"), ("default", "tuned")
+# Learning rates of the sensitivity, as multiples of the one that is used.
+RATE_FACTORS = (0.1, 0.3, 3.0, 10.0)
+
+Progress = Callable[[str, int, int], None]
+
+
+def compare(
+    solvers: Any = "default",
+    problems: Any = "small",
+    *,
+    seeds: int = 10,
+    budget: Budget | float | None = None,
+    track: str = "default",
+    mode: str = "optimisation",
+    n_trials: int = TRIALS[0],
+    sensitivity: bool = True,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    resume: Comparison | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare optimizers fairly: many problems, many seeds, two cost axes.
+
+    Every solver gets the same initial weights, splits, batches and budget.  What is measured, and
+    from which publications that comes, is told in the module documentation of
+    ``fastgd.comparison``.
+
+    Parameters
+    ----------
+    solvers : str, update rule, callable, or a sequence of these, default="default"
+        Names out of ``fastgd.comparison.SOLVERS``, update rules such as ``Adam(1e-2)``, methods
+        as ``scipy.optimize.minimize`` takes them.
+    problems : str, problem, tuple, or a sequence of these, default="small"
+        A suite, a name, ``(estimator, X, y)``, ``(fun, grad, x0)``.
+    seeds : int, default=10
+        Runs of each solver on each problem.
+    budget : Budget or float, default=None
+        ``Budget(passes, seconds)`` of a run, or its passes; None: 100 passes and 10 seconds.
+    track : {"default", "tuned"}, default="default"
+        With the declared settings, or with settings that each solver is tuned to on each problem,
+        all with the same number of trials and the same seconds.
+    mode : {"optimisation", "learning"}, default="optimisation"
+        Judge by the training objective, or by validation samples (test samples are reported only).
+    n_trials : {15, 25, 50, 75}, default=15
+        Of the tuned track.
+    sensitivity : bool, default=True
+        Whether to run the rules at other learning rates as well, on one seed.
+    n_jobs : int or None, default=None
+        Runs at once, by joblib, whose ``parallel_config`` chooses the backend; a run has one
+        thread.  Only seconds depend on it.
+    random_state : int, default=0
+        Of the draws of the tuning.
+    resume : Comparison, default=None
+        Only what is missing in it is run.
+    progress : callable, default=None
+        ``progress(what, n_done, n_total)``.
+
+    Returns
+    -------
+    comparison : Comparison
+        Of what was finished, if Ctrl-C ended it early.
+
+    Raises
+    ------
+    ValueError
+        A parameter is not valid.
+
+    Examples
+    --------
+    >>> import fastgd
+    >>> result = fastgd.compare(["momentum", "lbfgs"], "quadratic-1e2", seeds=3, sensitivity=False)
+    >>> result.table()[0]["solver"]
+    'lbfgs'
+    """
+    plan = _plan(solvers, problems, seeds, budget, track, mode, n_trials, random_state)
+    comparison = _begun(plan, resume)
+    stages = _stages(plan, comparison, sensitivity)
+    try:
+        for what, jobs, keep in stages:
+            _run_all(what, jobs, keep, n_jobs, progress)
+    except KeyboardInterrupt:
+        warnings.warn("Comparison interrupted: it has what was finished.", stacklevel=2)
+    names = {name: i for i, name in enumerate(comparison.problems)}
+    order = {name: i for i, name in enumerate(comparison.solvers)}
+    comparison.runs.sort(key=lambda run: (names[run.problem], order[run.solver], run.seed))
+    comparison.check()
+    return comparison
+
+
+class Plan(NamedTuple):
+    """The checked arguments."""
+
+    solvers: list[Solver]
+    problems: list[Problem]
+    seeds: int
+    budget: Budget
+    track: str
+    mode: str
+    n_trials: int
+    random_state: int
+
+
+def _plan(
+    solvers: Any, problems: Any, seeds: int, budget: Any, track: str, mode: str, n_trials: int,
+    random_state: int,
+) -> Plan:  # fmt: skip
+    for name, value, allowed in (
+        ("track", track, TRACKS), ("mode", mode, MODES), ("n_trials", n_trials, TRIALS),
+    ):  # fmt: skip
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, got {value!r}.")
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}.")
+    if budget is None:
+        budget = Budget()
+    elif not isinstance(budget, Budget):
+        budget = Budget(passes=float(budget))
+    if not (budget.passes > 0 and budget.seconds > 0):
+        raise ValueError(f"budget must be positive, got {budget}.")
+    chosen = as_problems(problems)
+    if mode == "learning":
+        chosen = [problem for problem in chosen if not isinstance(problem, FunctionProblem)]
+        if not chosen:
+            raise ValueError("mode='learning' needs problems with samples, but got functions only.")
+    return Plan(as_solvers(solvers), chosen, seeds, budget, track, mode, n_trials, random_state)
+
+
+def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
+    """A comparison without runs, or the one to go on with."""
+    declared = {
+        solver.name: {
+            "method": str(solver.method), "order": solver.order, "space": solver.space,
+            "full_batch": solver.full_batch,
+            "learning_rate": getattr(solver.method, "learning_rate", None),
+        }
+        for solver in plan.solvers
+    }  # fmt: skip
+    fresh = Comparison(
+        [solver.name for solver in plan.solvers], [problem.name for problem in plan.problems],
+        plan.seeds, plan.mode, plan.track, plan.budget, [], {}, {}, declared,
+        provenance=provenance(),
+    )  # fmt: skip
+    if resume is None:
+        return fresh
+    for name in ("mode", "track", "budget"):
+        mine, its = getattr(fresh, name), getattr(resume, name)
+        if mine != its:
+            raise ValueError(f"resume has {name}={its!r}, which must be the same, got {mine!r}.")
+    for solver, description in declared.items():
+        before = resume.declared.get(solver, description)
+        if before["method"] != description["method"]:
+            raise ValueError(f"resume has another solver {solver!r}: {before['method']}.")
+    wanted = set(fresh.solvers), set(fresh.problems), range(plan.seeds)
+    fresh.runs = [
+        run for run in resume.runs
+        if run.solver in wanted[0] and run.problem in wanted[1] and run.seed in wanted[2]
+    ]  # fmt: skip
+    fresh.sensitivity = [run for run in resume.sensitivity if run.solver in wanted[0]]
+    fresh.tuning = [tuned for tuned in resume.tuning if tuned.solver in wanted[0]]
+    fresh.ratios = dict(resume.ratios)
+    fresh.references = {name: list(of_seeds) for name, of_seeds in resume.references.items()}
+    return fresh
+
+
+class Job(NamedTuple):
+    """A function and what it is called with, in whatever process."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def run(self) -> Any:
+        return self.function(*self.arguments)
+
+
+Stage = tuple[str, list[Job], Callable[[Any], None]]
+
+
+def _stages(plan: Plan, comparison: Comparison, sensitivity: bool) -> Iterator[Stage]:
+    """What there is to do, each part when the one before it is done."""
+    missing = [problem for problem in plan.problems if problem.name not in comparison.ratios]
+    # One after the other and alone, because they are timed.
+    for problem in missing:
+        comparison.ratios[problem.name] = cost_ratios(problem)
+    yield _references(plan, comparison)
+    if plan.track == "tuned":
+        yield _tuning(plan, comparison)
+    yield _final_runs(plan, comparison)
+    if sensitivity:
+        yield _sensitivity(plan, comparison)
+
+
+def _references(plan: Plan, comparison: Comparison) -> Stage:
+    jobs = [
+        Job(_named_reference, (problem, seed, plan.mode))
+        for problem in plan.problems
+        for seed in range(len(comparison.references.get(problem.name, ())), plan.seeds)
+    ]
+
+    def keep(result: tuple[str, int, Reference]) -> None:
+        name, seed, found = result
+        of_seeds = comparison.references.setdefault(name, [])
+        of_seeds.append(found)  # results come in the order of the jobs
+        assert len(of_seeds) == seed + 1
+
+    return "references", jobs, keep
+
+
+def _named_reference(problem: Problem, seed: int, mode: str) -> tuple[str, int, Reference]:
+    return problem.name, seed, reference(problem, seed, mode)
+
+
+def _tuning(plan: Plan, comparison: Comparison) -> Stage:
+    done = {(tuned.problem, tuned.solver) for tuned in comparison.tuning}
+    jobs = [
+        Job(tune, (solver, problem, plan.n_trials, plan.budget, plan.mode,
+                   comparison.ratios[problem.name], plan.random_state))
+        for problem in plan.problems
+        for solver in plan.solvers
+        if (problem.name, solver.name) not in done
+    ]  # fmt: skip
+
+    def keep(tuned: Tuned) -> None:
+        comparison.tuning.append(tuned)
+        if tuned.on_edge:
+            warnings.warn(
+                f"{tuned.solver} on {tuned.problem}: the best {', '.join(tuned.on_edge)} lies on"
+                " the edge of the search space; a better one may lie beyond.",
+                stacklevel=2,
+            )
+
+    return "tuning", jobs, keep
+
+
+def _final_runs(plan: Plan, comparison: Comparison) -> Stage:
+    done = {run.key for run in comparison.runs}
+    settings = {(tuned.problem, tuned.solver): tuned.settings for tuned in comparison.tuning}
+    jobs = [
+        _job(plan, comparison, solver, problem, seed, settings.get((problem.name, solver.name), {}))
+        for problem in plan.problems
+        for solver in plan.solvers
+        for seed in range(plan.seeds)
+        if (problem.name, solver.name, seed) not in done
+    ]
+    return "runs", jobs, comparison.runs.append
+
+
+def _sensitivity(plan: Plan, comparison: Comparison) -> Stage:
+    """The rules at other learning rates, on the first seed."""
+    done = {(*run.key, run.settings["learning_rate"]) for run in comparison.sensitivity}
+    chosen = {(tuned.problem, tuned.solver): tuned.settings for tuned in comparison.tuning}
+    jobs = []
+    for problem in plan.problems:
+        for solver in plan.solvers:
+            if "learning_rate" not in solver.space:
+                continue
+            settings = chosen.get((problem.name, solver.name), {})
+            rate = settings.get("learning_rate", solver.method.learning_rate)
+            for factor in RATE_FACTORS:
+                other = settings | {"learning_rate": float(f"{rate * factor:.9g}")}
+                if (problem.name, solver.name, 0, other["learning_rate"]) not in done:
+                    jobs.append(_job(plan, comparison, solver, problem, 0, other))
+    return "learning rates", jobs, comparison.sensitivity.append
+
+
+def _job(
+    plan: Plan, comparison: Comparison, solver: Solver, problem: Problem, seed: int,
+    settings: dict[str, float],
+) -> Job:  # fmt: skip
+    ratios = comparison.ratios[problem.name]
+    return Job(_one_run, (solver, problem, seed, plan.budget, plan.mode, ratios, settings))
+
+
+def _one_run(
+    solver: Solver, problem: Problem, seed: int, budget: Budget, mode: str, ratios: CostRatios,
+    settings: dict[str, float],
+) -> Run:  # fmt: skip
+    return run_solver(
+        solver, problem, seed, budget=budget, mode=mode, ratios=ratios, settings=settings
+    )
+
+
+def _run_all(
+    what: str, jobs: list[Job], keep: Callable[[Any], None], n_jobs: int | None,
+    progress: Progress | None,
+) -> None:  # fmt: skip
+    """Run the jobs, and keep each result as it comes."""
+    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    if progress is not None:
+        progress(what, 0, len(jobs))
+    for i, result in enumerate(parallel(joblib.delayed(Job.run)(job) for job in jobs), 1):
+        keep(result)
+        if progress is not None:
+            progress(what, i, len(jobs))

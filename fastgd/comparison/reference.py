@@ -1,0 +1,123 @@
+"""What runs are measured by: the lowest objective known, and what evaluations cost.
+
+Both come from runs of their own, before the comparison, and are frozen with it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.optimize
+
+from fastgd.comparison.problems import FunctionProblem, Problem
+from fastgd.comparison.runs import CostRatios
+from fastgd.optimizers import Adam
+
+# Iterations of the reference runs: several times what a budget pays for.
+LONG = 1_000
+# Epochs of the run that freezes the validation target.
+LONG_LEARNING = 300
+REPEATS = 7
+
+
+class Reference(NamedTuple):
+    """Of one problem at one seed.
+
+    Attributes
+    ----------
+    initial : float
+        The training objective at the initial parameters, f₀.
+    lowest : float
+        The lowest that a long independent run reached, f_L, or the known minimum.
+    initial_validation, lowest_validation : float
+        The same of the validation loss.
+    """
+
+    initial: float
+    lowest: float
+    initial_validation: float
+    lowest_validation: float
+
+    def gap(self, value: float, mode: str) -> float:
+        """Which share of the way from f₀ to f_L is left, in [0, ∞)."""
+        first, last = (
+            (self.initial, self.lowest)
+            if mode == "optimisation"
+            else (self.initial_validation, self.lowest_validation)
+        )
+        if not math.isfinite(value):
+            return math.inf
+        return max(value - last, 0.0) / (first - last) if first > last else 0.0
+
+
+def reference(problem: Problem, seed: int, mode: str) -> Reference:
+    """Minimise a problem for long by L-BFGS, which no solver of a comparison can influence.
+
+    In learning, the validation target is the lowest validation loss along that run and along a
+    long run of Adam with the whole data in each step.
+    """
+    instance = problem.at(seed)
+    objective = instance.objective
+    first = instance.validation(objective.x0).loss
+    seen = [first]
+    learning = mode == "learning"
+
+    def look(intermediate_result: Any) -> None:
+        seen.append(instance.validation(intermediate_result.x).loss)
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        long = scipy.optimize.minimize(
+            objective.fun_and_grad, objective.x0, jac=True, method="L-BFGS-B",
+            callback=look if learning else None,
+            options={"maxiter": LONG, "maxfun": 2 * LONG, "gtol": 1e-10, "ftol": 0.0, "maxcor": 30},
+        )  # fmt: skip
+        if learning:
+            scipy.optimize.minimize(
+                objective.fun_and_grad, objective.x0, jac=True, method=Adam(learning_rate=0.01),
+                callback=look, tol=0.0, options={"maxiter": LONG_LEARNING},
+            )  # fmt: skip
+    lowest = long.fun
+    if isinstance(problem, FunctionProblem) and problem.minimum is not None:
+        lowest = problem.minimum
+    finite = [value for value in seen if math.isfinite(value)]
+    return Reference(
+        objective.fun(objective.x0), float(lowest), first, min(finite, default=math.nan)
+    )
+
+
+def cost_ratios(problem: Problem, seed: int = 0) -> CostRatios:
+    """Measure what evaluations of a problem cost, in values with gradients."""
+    objective: Any = problem.at(seed).objective
+    if isinstance(problem, FunctionProblem):
+        return CostRatios(0.5, 1.0, math.nan)
+    w, other = objective.x0, objective.x0 + 1e-3
+    v = np.ones_like(w)
+
+    def gradients() -> None:
+        objective.grad(w)
+        objective.grad(other)
+
+    unit = _seconds(gradients) / 2
+    ratios = [_seconds(lambda: objective.fun(w)), _seconds(lambda: objective.hessp(w, v))]
+    try:
+        ratios.append(_seconds(lambda: objective.normal_equations(w)))
+    except ValueError:
+        ratios.append(math.nan)
+    # Two digits: what is reported must not pretend to more than a timing can say.
+    return CostRatios(*(float(f"{seconds / unit:.2g}") for seconds in ratios))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    call()
+    taken = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))

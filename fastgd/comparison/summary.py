@@ -1,0 +1,101 @@
+"""What a comparison has shown, in plain sentences computed from its figures."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastgd.comparison.result import Comparison
+
+
+def summary(comparison: Comparison, axis: str = "passes") -> list[str]:
+    """Sentences: what was run, who is ahead, what could not be told apart, what went wrong."""
+    rows = comparison.table(axis)
+    sentences = [_what(comparison)]
+    if not comparison.runs:
+        return [*sentences, "No run was finished."]
+    best = rows[0]["solver"]
+    sentences.append(_ahead(comparison, rows, axis))
+    sentences += [_against(comparison, best, row["solver"], axis) for row in rows[1:4]]
+    by_seconds = comparison.table("seconds")[0]["solver"]
+    if by_seconds != best:
+        sentences.append(f"Counted in seconds instead, {by_seconds} is ahead.")
+    sentences += [_troubles(row) for row in rows if _troubles(row)]
+    for tuned in comparison.tuning:
+        if tuned.on_edge:
+            sentences.append(
+                f"The best {', '.join(tuned.on_edge)} of {tuned.solver} on {tuned.problem} lies on"
+                " the edge of its search space: a better one may lie beyond."
+            )
+    return sentences
+
+
+def _what(comparison: Comparison) -> str:
+    judged = {
+        "optimisation": "by the training objective",
+        "learning": "by the loss on validation samples",
+    }[comparison.mode]
+    settings = {
+        "default": "with declared settings",
+        "tuned": "each tuned with the same number of trials and the same seconds",
+    }[comparison.track]
+    budget = comparison.budget
+    return (
+        f"{_n(len(comparison.solvers), 'solver')} on {_n(len(comparison.problems), 'problem')}"
+        f" with {_n(comparison.seeds, 'seed')} each, {settings}, judged {judged}; a run has"
+        f" {budget.passes:g} passes over the data and at most {budget.seconds:g} seconds."
+    )
+
+
+def _ahead(comparison: Comparison, rows: list[dict[str, object]], axis: str) -> str:
+    hardest = comparison.targets[-1]
+    best = rows[0]
+    solved = best["solved"]
+    assert isinstance(solved, dict)
+    return (
+        f"Counted in {axis}, {best['solver']} has the largest area under its performance profile,"
+        f" {best['area']:.2f}; it came to within {hardest:g} of the lowest known value on"
+        f" {solved[hardest]} of {len(comparison.problems)} problems."
+    )
+
+
+def _against(comparison: Comparison, best: str, other: str, axis: str) -> str:
+    """One solver against another, problem by problem."""
+    wins = losses = ties = nothing = 0
+    ratios = []
+    for problem in comparison.problems:
+        verdict = comparison.verdict(problem, best, other, axis)
+        if verdict is None:
+            nothing += 1
+        elif verdict.winner < 0:
+            ties += 1
+        else:
+            wins += verdict.winner == 0
+            losses += verdict.winner == 1
+            ratios.append(verdict.ratio)
+    n = len(comparison.problems)
+    parts = []
+    if wins or losses:
+        middle = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        parts.append(
+            f"{best} needed fewer {axis} than {other} on {wins} of {n} problems and more on"
+            f" {losses} (geometric mean of the ratio {middle:.2g})"
+        )
+    if ties:
+        parts.append(f"on {ties} of {n} problems no difference between them could be shown")
+    if nothing:
+        parts.append(f"on {nothing} neither reached a target")
+    sentence = "; ".join(parts)
+    if not (wins or losses):
+        sentence = f"{best} and {other}: {sentence}"
+    return f"{sentence}."
+
+
+def _troubles(row: dict[str, object]) -> str:
+    said = [f"{row[what]} {what}" for what in ("diverged", "timed out", "failed") if row[what]]
+    return f"Runs of {row['solver']} that ended otherwise: {', '.join(said)}." if said else ""
+
+
+def _n(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

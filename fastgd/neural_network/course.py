@@ -1,0 +1,44 @@
+"""The training of an estimator by an update rule, one epoch at a time, for who wants to watch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgd.optimizers import Optimizer
+
+
+class Course:
+    """What ``fit`` does without its stopping rules: the same weights, order and batches.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Its ``solver`` is an update rule.  Its weights are set to the initial ones.
+    X, y : array-like
+        Training samples.
+
+    Attributes
+    ----------
+    w : ndarray of shape (n,)
+        The parameters, which each epoch changes in place.
+    """
+
+    def __init__(self, estimator: Any, X: Any, y: Any) -> None:
+        objective = estimator.objective(X, y)
+        problem = estimator._problem(X, y, None, False, True)[3]
+        estimator._initial_parameters(problem)  # the draws that fit makes before it shuffles
+        self.w: NDArray[Any] = objective.x0.astype(problem.dtype)
+        self._grad = np.empty_like(self.w)
+        self._runner, _ = estimator._epoch_runner(problem, self.w, None, estimator._rule(), False)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self._runner.optimizer
+
+    def epoch(self) -> NDArray[Any]:
+        """Train for one epoch; the parameters that the rule recommends."""
+        self._runner.run(self.w, self._grad)
+        return self.optimizer.solution(self.w)
