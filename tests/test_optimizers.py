@@ -315,7 +315,7 @@ def test_several_threads_update_as_one(name, dtype, monkeypatch):
         sizes.append(size)
         return together(kernel, plans, size, *arguments)
 
-    monkeypatch.setattr(optimizers, "together", noted)
+    monkeypatch.setattr(optimizers.optimizer, "together", noted)
     monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", N_LONG)
     monkeypatch.setattr("fastgd._threads._n_processors", lambda: 4)
     for n_threads in (2, 4):

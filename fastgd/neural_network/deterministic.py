@@ -30,12 +30,12 @@ def train_by_solver(
     objective = problem.objective()
     recorder = _Recorder(estimator, problem, objective, w, held_out, tasks)
     estimator.n_iter_ = 0
-    terms, _ = objective.terms_and_grad(recorder.x)
+    terms, grad = objective.terms_and_grad(recorder.x)
     estimator.loss_ = problem.reported(*terms)
-    if not np.isfinite(estimator.loss_):
+    if not (np.isfinite(estimator.loss_) and np.isfinite(grad).all()):
         raise FloatingPointError(
-            f"The objective is {estimator.loss_} at the initial parameters. The input data may"
-            " contain large values and need to be preprocessed."
+            f"The objective is {estimator.loss_} at the initial parameters, or its gradient is not"
+            " finite. The input data may contain large values and need to be preprocessed."
         )
     tasks.begin(w)
     try:
@@ -117,6 +117,7 @@ class _Recorder:
         self._tasks.begin(w)
 
     def _layer_norms(self, grad: NDArray[Any]) -> NDArray[np.float64]:
+        grad = grad.astype(np.float64)
         starts = self._problem.layers["weights"]
         stops = starts + self._problem.layers["n_in"] * self._problem.layers["n_out"]
         return np.array(

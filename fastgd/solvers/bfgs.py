@@ -28,6 +28,8 @@ from fastgd.solvers.objective import Objective
 
 # What SciPy takes for 1 / yᵀs where that cannot be had.
 LARGE_RHO = 1000.0
+# From yᵀHy / yᵀs on, the update in one sum loses so many times the rounding error.
+CANCELS = 1e4
 
 
 def bfgs(
@@ -146,7 +148,7 @@ def minimize_bfgs(
             status = PRECISION_LOSS
             break
         p = matrix.next_direction(s, y, g, p)
-    if status in (CONVERGED, STOPPED) and nit >= maxiter:
+    if status == CONVERGED and nit >= maxiter:
         status = TOO_MANY_ITERATIONS
     if status == CONVERGED and (np.isnan(size) or np.isnan(value) or np.isnan(x).any()):
         status = NOT_A_NUMBER
@@ -187,11 +189,13 @@ class InverseHessian:
 
         ``p`` is what was returned last.
         """
-        product = np.zeros_like(g)
-        update_and_multiply(self._matrix, *self._waiting, g, product)
+        product = self._product(g)
         curvature = np.dot(y, s)
         rho = LARGE_RHO if curvature == 0.0 else 1.0 / curvature
         h = product + p
+        if abs(rho * np.dot(y, h)) > CANCELS:
+            self._update_in_two_steps(s, y, rho)
+            return -self._product(g)
         once, twice = rho, rho + rho * rho * np.dot(y, h)
         self._waiting = s, h, once, twice
         along = np.dot(s, g)
@@ -199,9 +203,30 @@ class InverseHessian:
 
     def whole(self) -> NDArray[np.float64]:
         """H (n, n), with the update that waited."""
-        n = self._matrix.shape[0]
-        update_and_multiply(self._matrix, *self._waiting, np.zeros(n), np.zeros(n))
+        matrix = self._matrix
+        self._product(np.zeros(len(matrix)))
+        for i in range(len(matrix)):
+            matrix[i, i + 1 :] = matrix[i + 1 :, i]
+        return matrix
+
+    def _product(self, g: NDArray[np.float64]) -> NDArray[np.float64]:
+        """H g, after the update that waited."""
+        product = np.zeros_like(g)
+        update_and_multiply(self._matrix, *self._waiting, g, product)
         self._waiting = (*self._waiting[:2], 0.0, 0.0)
-        for i in range(n):
-            self._matrix[i, i + 1 :] = self._matrix[i + 1 :, i]
-        return self._matrix
+        return product
+
+    def _update_in_two_steps(
+        self, s: NDArray[np.float64], y: NDArray[np.float64], rho: float
+    ) -> None:
+        """H ← (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ, one factor after the other.
+
+        Where the curvature along s is far above what H says, the terms of the sum cancel.
+        """
+        matrix = self.whole()
+        h = matrix @ y
+        for i, row in enumerate(matrix):
+            row -= rho * s[i] * h
+        h = matrix @ y
+        for i, row in enumerate(matrix):
+            row -= rho * (h[i] - s[i]) * s

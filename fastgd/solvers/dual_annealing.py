@@ -52,5 +52,5 @@ def dual_annealing(
         callback=tell,
     )
     result.message = "; ".join(result.message)
-    result.status = 99 if stopped else 0
+    result.status = 99 if stopped else int(not result.success)
     return result

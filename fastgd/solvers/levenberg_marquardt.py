@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastgd._custom_method import (
     CONVERGED,
     MESSAGES,
+    NOT_A_NUMBER,
     PRECISION_LOSS,
     STOPPED,
     TOO_MANY_ITERATIONS,
@@ -56,7 +57,10 @@ def levenberg_marquardt(
     x, damping = x0.copy(), FIRST_DAMPING
     equations = objective.normal_equations(x)
     nit, status = 0, CONVERGED
-    while np.linalg.norm(equations.grad, np.inf) > tol:
+    while not (size := np.linalg.norm(equations.grad, np.inf)) <= tol:
+        if np.isnan(size):
+            status = NOT_A_NUMBER
+            break
         if nit == maxiter:
             status = TOO_MANY_ITERATIONS
             break

@@ -111,12 +111,13 @@ def more_thuente(
     low, high = 0.0, step + MOST_EXTRAPOLATION * step
     width = LARGEST_STEP - SMALLEST_STEP
     last_width = width / 0.5
-    # One evaluation less than MOST_STEPS: the first round of MINPACK's loop makes none.
-    for _ in range(MOST_STEPS - 1):
+    for n_steps in range(MOST_STEPS):
         if not np.isfinite(step):
             return None
         step = np.float64(step)
         here = Point(step, np.float64(phi(step)), np.float64(slope(step)))
+        if n_steps == MOST_STEPS - 1:  # MINPACK's loop ends before it looks at the last one
+            return None
         bound = value_0 + step * decrease
         if first_stage and here.value <= bound and here.slope >= 0:
             first_stage = False

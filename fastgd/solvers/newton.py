@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastgd._custom_method import (
     CONVERGED,
     MESSAGES,
+    NOT_A_NUMBER,
     PRECISION_LOSS,
     STOPPED,
     TOO_MANY_ITERATIONS,
@@ -46,7 +47,10 @@ def newton(
     x = x0.copy()
     value, g = objective.fun_and_grad(x)
     nit, status = 0, CONVERGED
-    while np.linalg.norm(g, np.inf) > tol:
+    while not (size := np.linalg.norm(g, np.inf)) <= tol:
+        if np.isnan(size):
+            status = NOT_A_NUMBER
+            break
         if nit == maxiter:
             status = TOO_MANY_ITERATIONS
             break
