@@ -90,6 +90,20 @@ def _collected(result: tuple[Any, ...]) -> list[NDArray[Any]]:
     return [np.asarray(value, np.float64) for value in values]
 
 
+def repeated(runs: dict[str, Run], times: int) -> dict[str, Run]:
+    """Runs of so many calls: one alone would be shorter than what wakes the processors up."""
+
+    def repeat(run: Run) -> Run:
+        def all_of_them() -> tuple[Any, ...]:
+            for _ in range(times - 1):
+                run()
+            return run()
+
+        return all_of_them
+
+    return {name: repeat(run) for name, run in runs.items()}
+
+
 def best_peer(seconds: Seconds) -> str:
     """The fastest of the others, by its median."""
     return min(seconds.keys() - {"fastgd"}, key=lambda peer: float(np.median(seconds[peer])))

@@ -9,7 +9,7 @@ from numpy.random import RandomState
 
 from bench import peers
 from bench.cells import SEED, Cell
-from bench.pairing import Contest
+from bench.pairing import Contest, repeated
 from bench.table import Table, number, versus
 
 SMALL = Cell((64, 32, 10), 32, 20, 1)
@@ -24,19 +24,7 @@ def contest(cell: Cell, n_rows: int) -> Contest:
     runs = peers.runs("prediction", cell, X)
     steps = max(1, min(200, 20_000_000 // (n_rows * cell.n_parameters)))
     name = f"{'-'.join(map(str, cell.sizes))}, {n_rows:,} row{'s' * (n_rows > 1)}"
-    return Contest("prediction", name, steps, _repeated(runs, steps)).check()
-
-
-def _repeated(runs: dict, times: int) -> dict:
-    def repeat(run):
-        def repeated():
-            for _ in range(times - 1):
-                run()
-            return run()
-
-        return repeated
-
-    return {peer: repeat(run) for peer, run in runs.items()}
+    return Contest("prediction", name, steps, repeated(runs, steps)).check()
 
 
 def report() -> None:

@@ -14,9 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastgd.comparison import PROBLEMS, SOLVERS, SUITES, Budget, Comparison
 from fastgd.comparison import compare as run_comparison
 from fastgd.comparison.compare import MODES, TRACKS
+from fastgd.comparison.landscape import LANDSCAPES, function_surface, network_surface, save
 from fastgd.comparison.table import results_table
 from fastgd.comparison.tuning import TRIALS
-from fastgd.warmup import folder
+from fastgd.studies import STUDIES
+from fastgd.studies.table import study_table
+from fastgd.warmup import folder as cache_folder
 from fastgd.warmup import steps as all_steps
 
 app = typer.Typer(
@@ -116,6 +119,62 @@ def report(
 
 
 @app.command()
+def landscape(
+    what: Annotated[
+        str, typer.Argument(help=f"functions, network, or one of {', '.join(LANDSCAPES)}.")
+    ] = "functions",
+    out: Annotated[
+        Path, typer.Option(help="PNG, SVG or PDF; a GIF shows the paths growing.")
+    ] = Path("landscape.png"),
+    solvers: Annotated[str, typer.Option(help="As for compare; those that suit if none.")] = "",
+    problem: Annotated[str, typer.Option(help="The network.")] = "digits-tanh",
+    directions: Annotated[
+        str, typer.Option(help="pca: in which the paths vary most; filter: random, scaled.")
+    ] = "pca",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps, or epochs of a network.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the network.")] = 0,
+) -> None:
+    """Draw the paths of optimizers on functions of two variables, or on a network's loss."""
+    _needs_matplotlib()
+    _check_target(out)
+    chosen: dict[str, Any] = {"solvers": solvers} if solvers else {}
+    chosen |= {"n_steps": steps} if steps else {}
+    try:
+        if what == "network":
+            surfaces = [network_surface(problem, directions=directions, seed=seed, **chosen)]
+        else:
+            names = LANDSCAPES if what == "functions" else [what]
+            surfaces = [function_surface(name, **chosen) for name in names]
+        save(surfaces, out)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    Console(soft_wrap=True).print(f"picture written to {out}")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}, or all.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the pictures, study-NAME.png.")
+    ] = Path("."),
+) -> None:
+    """Run an experiment on real data: a table, a picture, and what the numbers say."""
+    if name != "all" and name not in STUDIES:
+        raise typer.BadParameter(f"study must be one of {', '.join(STUDIES)} or all, got {name!r}.")
+    if not folder.is_dir():
+        raise typer.BadParameter(f"the folder {folder} does not exist.")
+    _needs_matplotlib()
+    console = Console()
+    for one in STUDIES if name == "all" else [name]:
+        result = STUDIES[one]()
+        picture = folder / f"study-{one}.png"
+        result.plot().savefig(picture, dpi=130)
+        console.print(study_table(result))
+        console.print(result.conclusion)
+        Console(soft_wrap=True).print(f"picture written to {picture}")
+
+
+@app.command()
 def warmup() -> None:
     """Compile everything now, so that no later fit has to wait: for images and CI.
 
@@ -132,11 +191,19 @@ def warmup() -> None:
             progress.update(task, description=name)
             compile_it()
             progress.advance(task)
-    kept_in = folder()
+    kept_in = cache_folder()
     if kept_in is None:
         raise typer.Exit(1)  # the warning says why, and what to do
     seconds = time.perf_counter() - started
     Console(soft_wrap=True).print(f"ready after {seconds:.0f} s; compiled code is in {kept_in}")
+
+
+def _needs_matplotlib() -> None:
+    try:
+        import matplotlib
+    except ImportError:
+        raise typer.BadParameter('pictures need Matplotlib: pip install "fastgd[plot]".') from None
+    matplotlib.use("Agg")  # files only, also where there is no display
 
 
 class _Bars:

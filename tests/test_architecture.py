@@ -26,7 +26,7 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for pat
 # From the roof to the ground.  A room may import those below it, never one beside or above it.
 FLOORS = [
     {"cli"},
-    {"comparison", "warmup"},
+    {"comparison", "studies", "warmup"},
     {"neural_network"},
     {"optimizers", "solvers", "losses"},
     {"kernels", "datasets"},
@@ -36,10 +36,12 @@ FLOORS = [
 RESERVED = {
     "numba": {"_jit", "kernels", "optimizers", "solvers"},
     "llvmlite": {"_jit", "kernels", "optimizers", "solvers"},
-    "sklearn": {"neural_network", "comparison"},
+    "sklearn": {"neural_network", "comparison", "studies"},
+    "plotly": {"comparison"},
+    "psutil": {"solvers"},
     "typer": {"cli"},
-    "joblib": {"_threads"},
-    "threadpoolctl": {"_threads"},
+    "joblib": {"_threads", "comparison"},
+    "threadpoolctl": {"_threads", "comparison"},
 }
 # So may these rooms of ours: kernels do what they are told by however many threads there are.
 RESERVED_ROOMS = {"_threads": {"optimizers", "solvers", "neural_network"}}

@@ -161,20 +161,39 @@ def prediction(cell: Cell, X: NDArray[Any]) -> Run:
     return lambda: (np.asarray(predict(params, x)),)
 
 
-def gradient(cell: Cell) -> Run:
-    """Loss and gradient of all samples at once."""
+def full_objective(cell: Cell) -> Any:
+    """Loss of all samples with the L2 penalty, a function of the parameters."""
     X, y = samples(cell)
-    params, x, y = parameters(cell, start(cell)[0]), arrays(X), jnp.asarray(y.astype(np.int32))
+    x, y = arrays(X), jnp.asarray(y.astype(np.int32))
 
     def penalised(params: Any) -> Any:
         squares = sum((W * W).sum() for W, _ in params)
         return objective(cell, params, x, y) + 0.5 * ALPHA / len(X) * squares
 
-    both = jax.jit(jax.value_and_grad(penalised))
+    return penalised
+
+
+def gradient(cell: Cell) -> Run:
+    """Loss and gradient of all samples at once."""
+    params = parameters(cell, start(cell)[0])
+    both = jax.jit(jax.value_and_grad(full_objective(cell)))
 
     def run() -> tuple[Any, ...]:
         loss, grad = both(params)
         jax.block_until_ready(grad)
         return float(loss), lambda: flat(*zip(*grad, strict=True))
+
+    return run
+
+
+def hessian_product(cell: Cell, v: NDArray[Any]) -> Run:
+    """Product of the Hessian with a direction, forward over reverse."""
+    params, direction = parameters(cell, start(cell)[0]), parameters(cell, v)
+    grad = jax.grad(full_objective(cell))
+    multiply = jax.jit(lambda params, direction: jax.jvp(grad, (params,), (direction,))[1])
+
+    def run() -> tuple[Any, ...]:
+        product = jax.block_until_ready(multiply(params, direction))
+        return (lambda: flat(*zip(*product, strict=True)),)
 
     return run

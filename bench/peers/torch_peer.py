@@ -155,11 +155,22 @@ def prediction(cell: Cell, X: NDArray[Any]) -> Run:
     return lambda: (predict(net, inputs),)
 
 
-def gradient(cell: Cell) -> Run:
-    """Loss and gradient of all samples at once."""
+def objective(cell: Cell) -> tuple[nn.Sequential, Callable[[], tuple[torch.Tensor, torch.Tensor]]]:
+    """The network at its start, and the function of its data loss and penalty."""
     X, y = samples(cell)
     net, X, y = network(cell), torch.from_numpy(X), torch.from_numpy(y)
     load(net, cell, start(cell)[0])
+
+    def terms() -> tuple[torch.Tensor, torch.Tensor]:
+        squares = sum((l.weight**2).sum() for l in net[::2])
+        return data_loss(cell, net(X), y), 0.5 * ALPHA / len(X) * squares
+
+    return net, terms
+
+
+def gradient(cell: Cell) -> Run:
+    """Loss and gradient of all samples at once."""
+    net, terms = objective(cell)
     layers = net[::2]
 
     def collected() -> NDArray[Any]:
@@ -167,9 +178,26 @@ def gradient(cell: Cell) -> Run:
 
     def run() -> tuple[Any, ...]:
         net.zero_grad(set_to_none=True)
-        loss = data_loss(cell, net(X), y)
-        (loss + 0.5 * ALPHA / len(X) * sum((l.weight**2).sum() for l in layers)).backward()
+        loss, penalty = terms()
+        (loss + penalty).backward()
         return float(loss), collected
+
+    return run
+
+
+def hessian_product(cell: Cell, v: NDArray[Any]) -> Run:
+    """Product of the Hessian with a direction, by differentiating the gradient."""
+    net, terms = objective(cell)
+    of_weights, of_biases = views(cell, v)
+    parameters = [*(l.weight for l in net[::2]), *(l.bias for l in net[::2])]
+    direction = [*(torch.from_numpy(V).T.contiguous() for V in of_weights),
+                 *map(torch.from_numpy, of_biases)]  # fmt: skip
+
+    def run() -> tuple[Any, ...]:
+        grad = torch.autograd.grad(sum(terms()), parameters, create_graph=True)
+        product = torch.autograd.grad(grad, parameters, direction)
+        weights, biases = product[: len(of_weights)], product[len(of_weights) :]
+        return (lambda: flat([W.T for W in weights], biases),)
 
     return run
 

@@ -14,7 +14,7 @@ from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**21
 
 
 def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:

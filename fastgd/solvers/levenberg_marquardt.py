@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.optimize
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from fastgd._custom_method import (
     TOO_MANY_ITERATIONS,
     notifier,
 )
+from fastgd.solvers.cholesky import solve_definite
 from fastgd.solvers.memory import require_memory
 from fastgd.solvers.objective import NormalEquations, Objective
 
@@ -87,19 +87,8 @@ def damped_step(
 ) -> tuple[NDArray[np.float64], float] | None:
     """A step that lowers the objective, and its damping; None if even the largest does not."""
     while damping <= MOST_DAMPING:
-        step = solve_damped(equations, damping)
+        step = solve_definite(equations.matrix, damping, -equations.grad)
         if step is not None and objective.fun(x + step) < equations.fun:
             return step, damping
         damping *= MORE
     return None
-
-
-def solve_damped(equations: NormalEquations, damping: float) -> NDArray[np.float64] | None:
-    """(JᵀJ + μI) p = −Jᵀr; None if that is singular to working precision."""
-    matrix = equations.matrix.astype(np.float64)
-    matrix[np.diag_indices_from(matrix)] += damping
-    try:
-        factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    except scipy.linalg.LinAlgError:
-        return None
-    return -scipy.linalg.cho_solve(factor, equations.grad, check_finite=False)

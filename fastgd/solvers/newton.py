@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.optimize
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from fastgd._custom_method import (
     TOO_MANY_ITERATIONS,
     notifier,
 )
+from fastgd.solvers.cholesky import solve_definite
 from fastgd.solvers.line_search import line_search
 from fastgd.solvers.memory import require_memory
 from fastgd.solvers.objective import Objective
@@ -84,18 +84,11 @@ def newton(
 
 def newton_step(hessian: NDArray[np.float64], g: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solve (H + λI) p = −g with the first λ of 0, 1e-3, 2e-3, 4e-3 … that makes it possible."""
-    diagonal = np.arange(g.size), np.arange(g.size)
-    lowest = hessian[diagonal].min()
+    lowest = hessian.diagonal().min()
     shift = 0.0 if lowest > 0 else LEAST_SHIFT - lowest
     while np.isfinite(shift):
-        shifted = hessian.copy()
-        shifted[diagonal] += shift
-        try:
-            factor = scipy.linalg.cho_factor(shifted, overwrite_a=True)
-            return -scipy.linalg.cho_solve(factor, g)
-        except (scipy.linalg.LinAlgError, ValueError):
-            # ValueError: not finite, which no shift mends.
-            if not np.isfinite(lowest):
-                break
-            shift = max(2 * shift, LEAST_SHIFT)
-    return -g
+        step = solve_definite(hessian, shift, -g)
+        if step is not None:
+            return step
+        shift = max(2 * shift, LEAST_SHIFT)
+    return -g  # there is no such λ where the Hessian is not finite
