@@ -15,7 +15,8 @@ from fastgd.comparison import PROBLEMS, SOLVERS, SUITES, Budget, Comparison
 from fastgd.comparison import compare as run_comparison
 from fastgd.comparison.compare import MODES, TRACKS
 from fastgd.comparison.landscape import LANDSCAPES, function_surface, network_surface, save
-from fastgd.comparison.table import results_table
+from fastgd.comparison.result import AXES
+from fastgd.comparison.table import MOST_PROBLEMS, costs_table, results_table
 from fastgd.comparison.tuning import TRIALS
 from fastgd.studies import STUDIES
 from fastgd.studies.table import study_table
@@ -250,6 +251,9 @@ def _read(path: Path) -> Comparison:
 def _tell(comparison: Comparison) -> None:
     console = Console()
     console.print(results_table(comparison))
+    if len(comparison.problems) <= MOST_PROBLEMS:
+        for axis in AXES:
+            console.print(costs_table(comparison, axis))
     for sentence in comparison.summary():
         console.print(f"• {sentence}")
 

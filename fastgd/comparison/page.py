@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastgd.comparison.result import AXES
 from fastgd.comparison.statistics import median_cost
 
 if TYPE_CHECKING:
     from fastgd.comparison.result import Comparison
 
-AXES = ("passes", "seconds")
 # Below this a gap is drawn as zero would be on a log scale.
 SMALLEST_GAP = 1e-9
 

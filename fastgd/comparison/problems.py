@@ -241,8 +241,8 @@ PROBLEMS: dict[str, Problem] = {
         _network("iris-tanh", IRIS, (8,), "tanh"),
         _network("wine-relu", WINE, (16,), "relu"),
         _network("cancer-tanh", CANCER, (8,), "tanh"),
-        _network("digits-tanh", DIGITS, (16,), "tanh"),
-        _network("digits-relu-deep", DIGITS, (16, 16), "relu"),
+        _network("digits-tanh", DIGITS, (8,), "tanh"),
+        _network("digits-relu-deep", DIGITS, (8, 8), "relu"),
         _network("diabetes-tanh", DIABETES, (8,), "tanh", regression=True),
         _network("diabetes-relu", DIABETES, (16,), "relu", regression=True),
         NetworkProblem(

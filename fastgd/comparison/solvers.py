@@ -105,7 +105,7 @@ SOLVERS: dict[str, Solver] = {
 
 DEFAULT_SOLVERS = (
     "gradient-descent", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw",
-    "bfgs", "lbfgs", "newton-cg", "trust-krylov",
+    "scipy-bfgs", "bfgs", "lbfgs", "newton-cg", "trust-krylov",
 )  # fmt: skip
 
 

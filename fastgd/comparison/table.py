@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from fastgd.comparison.result import Comparison
+
+# More problems than these do not fit side by side.
+MOST_PROBLEMS = 4
+
+
+def costs_table(comparison: Comparison, axis: str) -> Table:
+    """Median cost of each solver on each problem, to the second of the three targets."""
+    target = comparison.targets[1]
+    costs = comparison.median_costs(target, axis)
+    table = Table(
+        title=f"{axis} until a share of {target:g} is left", title_justify="left", box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("solver", no_wrap=True)
+    for problem in comparison.problems:
+        table.add_column(problem, justify="right", no_wrap=True)
+    for solver in comparison.solvers:
+        numbers = (f"{cost:.3g}" if math.isfinite(cost) else "—" for cost in costs[solver])
+        table.add_row(solver, *numbers)
+    return table
 
 
 def results_table(comparison: Comparison, axis: str = "passes") -> Table:
