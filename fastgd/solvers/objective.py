@@ -24,7 +24,7 @@ from fastgd.solvers.memory import require_memory
 # Multiplications of a pass over the data from which another thread is worth its start.
 LEAST_A_PASS = 20_000_000
 # A block of rows of the Jacobian takes about this many bytes.
-JACOBIAN_BYTES = 2**23
+JACOBIAN_BYTES = 2**22
 
 
 class NormalEquations(NamedTuple):
