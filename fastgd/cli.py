@@ -79,12 +79,20 @@ def compare(
 
     All solvers of a problem and a seed begin with the same weights.  A pass is one value with its
     gradient over all training samples; an epoch of mini-batches is one pass.  Compilation and
-    evaluation are off the clock.
+    evaluation are off the clock.  Ctrl-C keeps what is finished: both files are written, and
+    --resume goes on from there.
     """
+    _check_target(json_file, "--json")
     html_file = json_file.with_suffix(".html") if html_file is None else html_file
-    for path in (json_file, html_file):
-        _check_target(path)
-    before = None if resume is None else _read(resume)
+    _check_target(html_file, "--html")
+    if html_file.absolute() == json_file.absolute():
+        raise typer.BadParameter("the page would overwrite the runs.", param_hint="--html")
+    if trials not in TRIALS:
+        allowed = ", ".join(map(str, TRIALS))
+        raise typer.BadParameter(f"must be one of {allowed}, got {trials}.", param_hint="--trials")
+    if n_jobs == 0:
+        raise typer.BadParameter("must not be 0.", param_hint="--n-jobs")
+    before = None if resume is None else _read(resume, "--resume")
     console = Console(stderr=True)
     try:
         with _Bars(console) as bars, warnings.catch_warnings():
@@ -100,7 +108,7 @@ def compare(
     comparison.to_json(json_file)
     comparison.to_html(html_file)
     _tell(comparison)
-    Console(soft_wrap=True).print(f"runs written to {json_file}, the page to {html_file}")
+    typer.echo(f"runs written to {json_file}, the page to {html_file}")
 
 
 @app.command()
@@ -111,12 +119,14 @@ def report(
     ] = None,
 ) -> None:
     """Draw the page of a comparison again, from its JSON file alone."""
+    comparison = _read(json_file, "JSON_FILE")
     html_file = json_file.with_suffix(".html") if html_file is None else html_file
-    _check_target(html_file)
-    comparison = _read(json_file)
+    _check_target(html_file, "--html")
+    if html_file.absolute() == json_file.absolute():
+        raise typer.BadParameter("the page would overwrite the runs.", param_hint="--html")
     comparison.to_html(html_file)
     _tell(comparison)
-    Console(soft_wrap=True).print(f"page written to {html_file}")
+    typer.echo(f"page written to {html_file}")
 
 
 @app.command()
@@ -137,7 +147,7 @@ def landscape(
 ) -> None:
     """Draw the paths of optimizers on functions of two variables, or on a network's loss."""
     _needs_matplotlib()
-    _check_target(out)
+    _check_target(out, "--out")
     chosen: dict[str, Any] = {"solvers": solvers} if solvers else {}
     chosen |= {"n_steps": steps} if steps else {}
     try:
@@ -149,7 +159,7 @@ def landscape(
         save(surfaces, out)
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
-    Console(soft_wrap=True).print(f"picture written to {out}")
+    typer.echo(f"picture written to {out}")
 
 
 @app.command()
@@ -163,7 +173,7 @@ def study(
     if name != "all" and name not in STUDIES:
         raise typer.BadParameter(f"study must be one of {', '.join(STUDIES)} or all, got {name!r}.")
     if not folder.is_dir():
-        raise typer.BadParameter(f"the folder {folder} does not exist.")
+        raise typer.BadParameter(f"the folder {folder} does not exist.", param_hint="--out")
     _needs_matplotlib()
     console = Console()
     for one in STUDIES if name == "all" else [name]:
@@ -172,7 +182,7 @@ def study(
         result.plot().savefig(picture, dpi=130)
         console.print(study_table(result))
         console.print(result.conclusion)
-        Console(soft_wrap=True).print(f"picture written to {picture}")
+        typer.echo(f"picture written to {picture}")
 
 
 @app.command()
@@ -231,21 +241,21 @@ class _Bars:
 
     def say(self, message: Any, *_: object, **__: object) -> None:
         """Show a warning above the bars."""
-        self._progress.console.print(str(message))
+        self._progress.console.print(str(message), markup=False)
 
 
-def _check_target(path: Path) -> None:
-    if not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder of {path} does not exist.")
+def _check_target(path: Path, option: str) -> None:
     if path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder.")
+        raise typer.BadParameter(f"{path} is a folder.", param_hint=option)
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder of {path} does not exist.", param_hint=option)
 
 
-def _read(path: Path) -> Comparison:
+def _read(path: Path, option: str) -> Comparison:
     try:
         return Comparison.from_json(path)
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _tell(comparison: Comparison) -> None:
@@ -255,7 +265,7 @@ def _tell(comparison: Comparison) -> None:
         for axis in AXES:
             console.print(costs_table(comparison, axis))
     for sentence in comparison.summary():
-        console.print(f"• {sentence}")
+        console.print(f"• {sentence}", markup=False, emoji=False, highlight=False)
 
 
 def main() -> None:

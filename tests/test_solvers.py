@@ -30,6 +30,7 @@ DENSE = {
     "newton": "newton-cg",
     "trust-exact": "trust-krylov",
     "levenberg-marquardt": "lbfgs",
+    "differential-evolution": "lbfgs",
 }
 LOCAL = [name for name in SOLVERS if name not in GLOBAL]
 FOR_CLASSES = [name for name in SOLVERS if name not in LEAST_SQUARES]
@@ -474,7 +475,7 @@ def test_poisson_of_large_data_stays_finite(solver):
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 @pytest.mark.parametrize("n_good", [0, 2])
 def test_solver_that_leaves_the_finite_numbers(monkeypatch, n_good):
-    """The last parameters at which the objective is finite are kept, with a warning."""
+    """The best parameters of all iterations are kept, with a warning."""
 
     def runaway(objective, x0, *, callback, **others):
         path = [x0 / 2**i for i in range(1, n_good + 1)] + [np.full_like(x0, 1e200)]
@@ -488,7 +489,9 @@ def test_solver_that_leaves_the_finite_numbers(monkeypatch, n_good):
     X, y = make_data()
     net = regressor("lbfgs")
     f = net.objective(X, y)
-    with pytest.warns(ConvergenceWarning, match="not finite; the parameters of the last iteration"):
+    with pytest.warns(
+        ConvergenceWarning, match="not finite or larger than before; the best parameters"
+    ):
         net.fit(X, y)
     np.testing.assert_allclose(flat(net), f.x0 / 2**n_good, rtol=1e-15)
     np.testing.assert_allclose(net.loss_, f.fun(flat(net)), rtol=1e-12)
@@ -583,7 +586,7 @@ def test_least_squares_are_for_the_squared_error(solver):
         (regressor(solver, loss="huber"), y),
         (regressor(solver, loss="poisson"), np.abs(y)),
     ):
-        with pytest.raises(ValueError, match="Only the squared error is a sum of squares"):
+        with pytest.raises(ValueError, match="levenberg-marquardt' needs a squared error"):
             net.fit(X, targets)
         assert not hasattr(net, "coefs_")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import joblib
@@ -12,8 +13,8 @@ from fastgd.comparison.problems import FunctionProblem, Problem, as_problems
 from fastgd.comparison.provenance import provenance
 from fastgd.comparison.reference import Reference, cost_ratios, reference
 from fastgd.comparison.result import Comparison
-from fastgd.comparison.runs import Budget, CostRatios, Run, run_solver
-from fastgd.comparison.solvers import Solver, as_solvers
+from fastgd.comparison.runs import Budget, CostRatios, Run, run_solver, single_threaded
+from fastgd.comparison.solvers import Solver, as_solvers, description
 from fastgd.comparison.tuning import TRIALS, Tuned, tune
 
 MODES, TRACKS = ("optimisation", "learning"), ("default", "tuned")
@@ -66,7 +67,8 @@ def compare(
         Whether to run the rules at other learning rates as well, on one seed.
     n_jobs : int or None, default=None
         Runs at once, by joblib, whose ``parallel_config`` chooses the backend; a run has one
-        thread.  Only seconds depend on it.
+        thread.  Only seconds depend on it.  (What Hessian products and the like cost in passes is
+        measured anew in each comparison, before the runs.)
     random_state : int, default=0
         Of the draws of the tuning.
     resume : Comparison, default=None
@@ -91,6 +93,10 @@ def compare(
     >>> result.table()[0]["solver"]
     'lbfgs'
     """
+    if not (resume is None or isinstance(resume, Comparison)):
+        raise ValueError(f"resume must be a Comparison, got {resume!r}.")
+    if not (progress is None or callable(progress)):
+        raise ValueError(f"progress must be callable, got {progress!r}.")
     plan = _plan(solvers, problems, seeds, budget, track, mode, n_trials, random_state)
     comparison = _begun(plan, resume)
     stages = _stages(plan, comparison, sensitivity)
@@ -128,27 +134,35 @@ def _plan(
     ):  # fmt: skip
         if value not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {value!r}.")
-    if not isinstance(seeds, int) or seeds < 1:
+    if not isinstance(seeds, Integral) or seeds < 1:
         raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}.")
     if budget is None:
         budget = Budget()
-    elif not isinstance(budget, Budget):
+    elif isinstance(budget, Real):
         budget = Budget(passes=float(budget))
+    if not isinstance(budget, Budget):
+        raise ValueError(f"budget must be a number of passes or a Budget, got {budget!r}.")
     if not (budget.passes > 0 and budget.seconds > 0):
         raise ValueError(f"budget must be positive, got {budget}.")
+    if not isinstance(random_state, Integral) or random_state < 0:
+        raise ValueError(
+            f"random_state must be a whole number, not negative, got {random_state!r}."
+        )
     chosen = as_problems(problems)
     if mode == "learning":
         chosen = [problem for problem in chosen if not isinstance(problem, FunctionProblem)]
         if not chosen:
             raise ValueError("mode='learning' needs problems with samples, but got functions only.")
-    return Plan(as_solvers(solvers), chosen, seeds, budget, track, mode, n_trials, random_state)
+    return Plan(
+        as_solvers(solvers), chosen, int(seeds), budget, track, mode, n_trials, random_state
+    )
 
 
 def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
     """A comparison without runs, or the one to go on with."""
     declared = {
         solver.name: {
-            "method": str(solver.method), "order": solver.order, "space": solver.space,
+            "method": description(solver.method), "order": solver.order, "space": solver.space,
             "full_batch": solver.full_batch,
             "learning_rate": getattr(solver.method, "learning_rate", None),
         }
@@ -157,27 +171,35 @@ def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
     fresh = Comparison(
         [solver.name for solver in plan.solvers], [problem.name for problem in plan.problems],
         plan.seeds, plan.mode, plan.track, plan.budget, [], {}, {}, declared,
-        provenance=provenance(),
+        provenance=provenance(), n_trials=plan.n_trials, random_state=plan.random_state,
     )  # fmt: skip
     if resume is None:
         return fresh
-    for name in ("mode", "track", "budget"):
+    names = ("mode", "track", "budget")
+    for name in (*names, "n_trials", "random_state") if plan.track == "tuned" else names:
         mine, its = getattr(fresh, name), getattr(resume, name)
         if mine != its:
             raise ValueError(f"resume has {name}={its!r}, which must be the same, got {mine!r}.")
-    for solver, description in declared.items():
-        before = resume.declared.get(solver, description)
-        if before["method"] != description["method"]:
-            raise ValueError(f"resume has another solver {solver!r}: {before['method']}.")
+    for solver, mine in declared.items():
+        its = resume.declared.get(solver, mine)
+        if its["method"] != mine["method"]:
+            raise ValueError(f"resume has another solver {solver!r}: {its['method']}.")
     wanted = set(fresh.solvers), set(fresh.problems), range(plan.seeds)
     fresh.runs = [
         run for run in resume.runs
         if run.solver in wanted[0] and run.problem in wanted[1] and run.seed in wanted[2]
     ]  # fmt: skip
-    fresh.sensitivity = [run for run in resume.sensitivity if run.solver in wanted[0]]
-    fresh.tuning = [tuned for tuned in resume.tuning if tuned.solver in wanted[0]]
-    fresh.ratios = dict(resume.ratios)
-    fresh.references = {name: list(of_seeds) for name, of_seeds in resume.references.items()}
+    fresh.sensitivity = [
+        run for run in resume.sensitivity if run.solver in wanted[0] and run.problem in wanted[1]
+    ]
+    fresh.tuning = [
+        tuned for tuned in resume.tuning if tuned.solver in wanted[0] and tuned.problem in wanted[1]
+    ]
+    fresh.ratios = {name: r for name, r in resume.ratios.items() if name in wanted[1]}
+    fresh.references = {
+        name: list(of_seeds[: plan.seeds])
+        for name, of_seeds in resume.references.items() if name in wanted[1]
+    }  # fmt: skip
     return fresh
 
 
@@ -188,7 +210,8 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
 
     def run(self) -> Any:
-        return self.function(*self.arguments)
+        with single_threaded():
+            return self.function(*self.arguments)
 
 
 Stage = tuple[str, list[Job], Callable[[Any], None]]
@@ -199,7 +222,7 @@ def _stages(plan: Plan, comparison: Comparison, sensitivity: bool) -> Iterator[S
     missing = [problem for problem in plan.problems if problem.name not in comparison.ratios]
     # One after the other and alone, because they are timed.
     for problem in missing:
-        comparison.ratios[problem.name] = cost_ratios(problem)
+        comparison.ratios[problem.name] = Job(cost_ratios, (problem,)).run()
     yield _references(plan, comparison)
     if plan.track == "tuned":
         yield _tuning(plan, comparison)
@@ -306,7 +329,12 @@ def _run_all(
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     if progress is not None:
         progress(what, 0, len(jobs))
-    for i, result in enumerate(parallel(joblib.delayed(Job.run)(job) for job in jobs), 1):
-        keep(result)
-        if progress is not None:
-            progress(what, i, len(jobs))
+    results = parallel(joblib.delayed(Job.run)(job) for job in jobs)
+    try:
+        for i, result in enumerate(results, 1):
+            keep(result)
+            if progress is not None:
+                progress(what, i, len(jobs))
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # of jobs that an interruption leaves undone
+            results.close()

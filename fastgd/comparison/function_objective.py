@@ -19,6 +19,8 @@ class FunctionObjective:
     hessp : callable or None
     """
 
+    loss = None  # it is no network's
+
     def __init__(
         self,
         fun: Callable[..., float],

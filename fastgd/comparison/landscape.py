@@ -15,7 +15,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from fastgd.comparison.problems import FunctionProblem, NetworkProblem, as_problems
-from fastgd.comparison.runs import CostRatios, Watch, _run
+from fastgd.comparison.runs import Budget, CostRatios, Watch, _run
 from fastgd.comparison.solvers import Solver, as_solvers
 from fastgd.kernels.layout import parameter_views
 from fastgd.optimizers import SGD, Adagrad, Adam, RMSprop
@@ -130,6 +130,9 @@ class PathWatch(Watch):
     def begin(self) -> None:
         """The first point is known."""
 
+    def end(self, w: NDArray[Any], passes: float) -> None:
+        """The last point is known."""
+
     def tell(self, w: NDArray[Any], passes: float) -> bool:
         """Keep a point; whether that was the last."""
         if not np.isfinite(w).all():
@@ -144,7 +147,7 @@ def path(solver: Solver, problem: Any, seed: int, n_steps: int) -> NDArray[np.fl
     instance = problem.at(seed)
     watch = PathWatch(instance, n_steps)
     with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-        _run(solver, instance, watch, CostRatios(), seed)
+        _run(solver, instance, watch, CostRatios(), Budget(np.inf, np.inf), seed)
     return np.array(watch.points)
 
 

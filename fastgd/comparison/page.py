@@ -31,8 +31,8 @@ def page(comparison: Comparison) -> str:
     parts = {
         "style": (assets / "page.css").read_text("utf-8"),
         "plotly": plotly.offline.get_plotlyjs(),
-        # A closing tag within a name must not end the script that the data stand in.
-        "data": json.dumps(page_data(comparison)).replace("</", "<\\/"),
+        # A tag within a name must not end the script that the data stand in, nor begin another.
+        "data": json.dumps(page_data(comparison)).replace("<", "\\u003c"),
         "script": (assets / "page.js").read_text("utf-8"),
         "summary": "\n".join(f"<li>{html.escape(s)}</li>" for s in comparison.summary()),
     }
@@ -48,12 +48,9 @@ def page(comparison: Comparison) -> str:
 def page_data(comparison: Comparison) -> dict[str, Any]:
     """What the script of the page shows."""
     return {
-        "mode": comparison.mode,
-        "track": comparison.track,
         "solvers": comparison.solvers,
         "problems": comparison.problems,
         "targets": [f"{target:g}" for target in comparison.targets],
-        "seeds": comparison.seeds,
         "curves": {
             problem: {axis: _curves(comparison, problem, axis) for axis in AXES}
             for problem in comparison.problems
@@ -96,13 +93,12 @@ def _rounded(numbers: dict[str, Any]) -> dict[str, float | None]:
 def _curves(comparison: Comparison, problem: str, axis: str) -> dict[str, Any]:
     curves: dict[str, Any] = {}
     for solver in comparison.solvers:
-        grid, (low, middle, high) = comparison.curve(problem, solver, axis)
-        curves["grid"] = [_number(x) for x in grid]
+        _, (low, middle, high) = comparison.curve(problem, solver, axis)
         curves[solver] = [
             [_number(max(value, SMALLEST_GAP)) for value in values]
             for values in (low, middle, high)
         ]
-    return curves
+    return {"grid": [_number(x) for x in comparison.grid(problem, axis)], "bands": curves}
 
 
 def _table(comparison: Comparison, axis: str) -> list[dict[str, Any]]:
@@ -137,6 +133,8 @@ def _pairs(comparison: Comparison) -> dict[str, dict[str, Any]]:
 def _sensitivity(comparison: Comparison) -> dict[str, dict[str, list[Any]]]:
     """Smallest gap of each rule by learning rate, on the first seed."""
     found: dict[str, dict[str, list[Any]]] = {}
+    if not comparison.sensitivity:
+        return found
     declared = [run for run in comparison.runs if run.seed == 0 and _rate(comparison, run)]
     for run in (*declared, *comparison.sensitivity):
         gap = min(comparison.gaps(run), default=math.inf)

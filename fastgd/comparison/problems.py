@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn import datasets
 from sklearn.base import clone, is_classifier
@@ -119,9 +120,13 @@ class NetworkInstance:
 
 def classification_figures(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Figures:
     """Cross-entropy where the network has probabilities, and accuracy."""
-    if not hasattr(estimator, "predict_proba") or np.ndim(y) != 1:
+    if not hasattr(estimator, "predict_proba"):
         return Figures(np.nan, float(estimator.score(X, y)))
     p = estimator.predict_proba(X)
+    if np.ndim(y) == 2:  # several labels a sample
+        right = np.where(y > 0, p, 1 - p)
+        loss = -np.log(np.maximum(right, np.finfo(p.dtype).tiny)).sum(axis=1).mean()
+        return Figures(float(loss), float(np.mean(((p > 0.5) == (y > 0)).all(axis=1))))
     own = np.searchsorted(estimator.classes_, y)
     accuracy = float(np.mean(p.argmax(axis=1) == own))
     smallest = np.finfo(p.dtype).tiny
@@ -279,8 +284,8 @@ def as_problems(wanted: Any) -> list[Problem]:
     if isinstance(wanted, str):
         names = SUITES[wanted] if wanted in SUITES else (_known(wanted),)
         return [PROBLEMS[name] for name in names]
-    if isinstance(wanted, tuple) and len(wanted) == 3 and not isinstance(wanted[0], (str, tuple)):
-        return [_of_three(wanted)]
+    if isinstance(wanted, tuple) and len(wanted) == 3 and _is_of_three(*wanted):
+        return [_of_three(*wanted)]
     if isinstance(wanted, Problem):
         return [wanted]
     if isinstance(wanted, Sequence) and wanted:
@@ -301,16 +306,17 @@ def _known(name: str) -> str:
     return name
 
 
-def _of_three(given: tuple[Any, Any, Any]) -> Problem:
-    first, second, third = given
-    if hasattr(first, "objective"):
-        X, y = np.asarray(second), np.asarray(third)
-        return NetworkProblem(type(first).__name__, first, lambda: (X, y), scale=False)
-    if callable(first) and callable(second):
+def _is_of_three(first: Any, second: Any, third: Any) -> bool:
+    """Whether three things are (estimator, X, y) or (fun, grad, x0), and not three problems."""
+    return hasattr(first, "objective") or (callable(first) and callable(second))
+
+
+def _of_three(first: Any, second: Any, third: Any) -> Problem:
+    if not hasattr(first, "objective"):
         return FunctionProblem(getattr(first, "__name__", "function"), first, second, third)
-    raise ValueError(
-        f"A problem of three must be (estimator, X, y) or (fun, grad, x0), got {given!r}."
-    )
+    X = scipy.sparse.csr_array(second) if scipy.sparse.issparse(second) else np.asarray(second)
+    y = np.asarray(third)
+    return NetworkProblem(type(first).__name__, first, lambda: (X, y), scale=False)
 
 
 def _with_own_names(problems: list[Problem]) -> list[Problem]:

@@ -5,6 +5,7 @@ Both come from runs of their own, before the comparison, and are frozen with it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import warnings
@@ -104,13 +105,23 @@ def cost_ratios(problem: Problem, seed: int = 0) -> CostRatios:
         objective.grad(other)
 
     unit = _seconds(gradients) / 2
-    ratios = [_seconds(lambda: objective.fun(w)), _seconds(lambda: objective.hessp(w, v))]
-    try:
-        ratios.append(_seconds(lambda: objective.normal_equations(w)))
-    except ValueError:
-        ratios.append(math.nan)
+    points = itertools.cycle([w, other])  # what is remembered would cost nothing
+    calls = (
+        lambda: objective.fun(next(points)),
+        lambda: objective.hessp(w, v),
+        lambda: objective.normal_equations(next(points)),
+    )
+    ratios = [_seconds_or_nan(call) for call in calls]
     # Two digits: what is reported must not pretend to more than a timing can say.
     return CostRatios(*(float(f"{seconds / unit:.2g}") for seconds in ratios))
+
+
+def _seconds_or_nan(call: Callable[[], Any]) -> float:
+    """NaN for what this problem has not."""
+    try:
+        return _seconds(call)
+    except ValueError:
+        return math.nan
 
 
 def _seconds(call: Callable[[], Any]) -> float:

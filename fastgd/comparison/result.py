@@ -33,6 +33,8 @@ FORMAT = 1
 TARGETS = (1e-1, 1e-3, 1e-5)
 LEARNING_TARGETS = (1e-1, 3e-2, 1e-2)
 AXES = ("passes", "seconds")
+# Fields of a run that may say "inf" and mean it.
+TEXTS = {"solver", "problem", "status", "stop_reason"}
 
 
 @dataclass
@@ -59,6 +61,8 @@ class Comparison:
         Runs at other learning rates.
     provenance : dict
         Versions, processor, BLAS, threads.
+    n_trials, random_state : int
+        Of the tuning.
     """
 
     solvers: list[str]
@@ -74,6 +78,8 @@ class Comparison:
     tuning: list[Tuned] = field(default_factory=list)
     sensitivity: list[Run] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    n_trials: int = 0
+    random_state: int = 0
 
     # Runs and curves.
 
@@ -125,15 +131,17 @@ class Comparison:
     # Costs to targets.
 
     def costs(self, problem: str, solver: str, target: float, axis: str) -> NDArray[np.float64]:
-        """Cost of each seed to reach a target; ∞ for a miss."""
+        """Cost of each seed to reach a target; ∞ for a miss, and for what came after the budget."""
         # Tables, profiles and pairs ask for the same ones again and again.
         known = self.__dict__.setdefault("_costs", {})
         key = problem, solver, target, axis, len(self.runs)
         if key not in known:
-            known[key] = np.array([
+            found = [
                 first_cost(getattr(run, axis), self.gaps(run), target)
                 for run in self.runs_of(problem, solver)
-            ])  # fmt: skip
+            ]
+            budget = getattr(self.budget, axis)
+            known[key] = np.array([cost if cost <= budget else math.inf for cost in found])
         return known[key]
 
     def median_costs(self, target: float, axis: str = "passes") -> dict[str, NDArray[np.float64]]:
@@ -168,10 +176,16 @@ class Comparison:
 
         None if neither reaches any.
         """
+        seeds = [[run.seed for run in self.runs_of(problem, name)] for name in (first, second)]
+        common = sorted(set(seeds[0]) & set(seeds[1]))
+        if not common:
+            return None
+        places = [[of_solver.index(seed) for seed in common] for of_solver in seeds]
         for target in reversed(self.targets):
-            pair = [self.costs(problem, solver, target, axis) for solver in (first, second)]
-            if min(map(len, pair)) == 0 or len(pair[0]) != len(pair[1]):
-                return None
+            pair = [
+                self.costs(problem, solver, target, axis)[place]
+                for solver, place in zip((first, second), places, strict=True)
+            ]
             if any(np.isfinite(costs).any() for costs in pair):
                 budget = getattr(self.budget, axis)
                 return compare_pair(pair[0], pair[1], budget)
@@ -210,13 +224,24 @@ class Comparison:
             A run used a seed of the tuning, solvers were tuned with unequal trials or seconds, or
             the costs of a run do not grow from 0.
         """
+        if len({run.key for run in self.runs}) < len(self.runs):
+            raise ValueError("A solver has two runs on the same problem and seed.")
+        starts: dict[tuple[str, int], float] = {}
         for run in self.runs:
+            if self.track == "default" and run.settings:
+                raise ValueError(f"{run.key}: other settings than declared, {run.settings}.")
+            if starts.setdefault((run.problem, run.seed), run.initial) != run.initial:
+                raise ValueError(f"{run.key}: another initial objective than the other solvers.")
             if run.seed >= FIRST_TUNING_SEED:
                 raise ValueError(f"{run.key}: the seed belongs to the tuning.")
+            if run.seed >= len(self.references.get(run.problem, ())):
+                raise ValueError(f"{run.key}: there is no reference for this seed.")
             for axis in AXES:
                 costs = getattr(run, axis)
-                if costs[0] != 0 or any(b < a for a, b in itertools.pairwise(costs)):
+                if not costs or costs[0] != 0 or any(b < a for a, b in itertools.pairwise(costs)):
                     raise ValueError(f"{run.key}: {axis} must grow from 0, got {costs[:3]}…")
+            if len({len(curve) for curve in run.curves}) > 1:
+                raise ValueError(f"{run.key}: the curves are of unequal length.")
         for problem in {tuned.problem for tuned in self.tuning}:
             tuned = [t for t in self.tuning if t.problem == problem and t.trials]
             if len({t.allowed_seconds for t in tuned}) > 1:
@@ -256,9 +281,9 @@ class Comparison:
             raise ValueError(f"{path} has the format {number}, but this version reads {FORMAT}.")
         try:
             comparison = cls(**_revived(record))
-        except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {error!r}.") from error
-        comparison.check()
+            comparison.check()
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged or no fair comparison: {error!r}.") from error
         return comparison
 
     def to_html(self, path: str | Path) -> None:
@@ -294,7 +319,7 @@ class Comparison:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON knows: no NaN, no infinity; nine digits, so that float32 is kept."""
+    """What JSON knows: neither NaN nor infinity."""
     if isinstance(value, dict):
         return {str(name): _plain(one) for name, one in value.items()}
     if hasattr(value, "_asdict"):
@@ -304,7 +329,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         if not math.isfinite(value):
             return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
-        return float(f"{value:.9g}")
+        return float(value)
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -337,4 +362,4 @@ def _numbers(record: dict[str, Any]) -> dict[str, Any]:
             return [revive(one) for one in value]
         return float(value) if value in ("nan", "inf", "-inf") else value
 
-    return {name: revive(value) for name, value in record.items()}
+    return {name: value if name in TEXTS else revive(value) for name, value in record.items()}

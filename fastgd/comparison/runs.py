@@ -8,6 +8,7 @@ evaluated the clock stands still.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 import warnings
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
+import threadpoolctl
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -29,13 +31,21 @@ from fastgd.solvers import SOLVERS
 # An objective so many times the initial one will not come back.
 DIVERGED = 1e6
 # More iterations than any budget allows: budgets end runs, not counters.
-MANY = 10**9
+MANY = 10**6
 # A whole run keeps about this many points; more would be seen by nobody.
 MOST_POINTS = 200
 # What this process has run before.
 _compiled: set[tuple[str, str]] = set()
 # What a name of SciPy's takes besides the gradient.
 TAKES_HESSP = {"Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"}
+
+
+def single_threaded() -> Any:
+    """Context in which the numerical libraries use one thread, as fastgd's own runs do."""
+    return _libraries().limit(limits=1)
+
+
+_libraries = functools.cache(threadpoolctl.ThreadpoolController)
 
 
 class Budget(NamedTuple):
@@ -87,8 +97,8 @@ class Run:
     stop_reason : str
         In words.
     initial, final : float
-        The training objective before and after; ``final`` is the best on the way in optimisation,
-        and that of the chosen parameters in learning.
+        The training objective before and after; ``final`` is the lowest on the way in
+        optimisation, and that of the chosen parameters in learning.
     validation_loss, validation_score, test_loss, test_score : float
         At the parameters with the best validation loss in learning, at the last in optimisation.
     passes, seconds, objective, validation : list of float
@@ -126,6 +136,11 @@ class Run:
         """What identifies it within a comparison."""
         return self.problem, self.solver, self.seed
 
+    @property
+    def curves(self) -> tuple[list[float], ...]:
+        """Passes, seconds, training objective, validation loss."""
+        return self.passes, self.seconds, self.objective, self.validation
+
 
 class Watch:
     """Follows a run: stops the clock, evaluates the parameters, and says when it is over.
@@ -146,6 +161,7 @@ class Watch:
         self.objective: list[float] = []
         self.validation: list[float] = []
         self.best: tuple[float, NDArray[Any]] = (math.inf, instance.objective.x0)
+        self.lowest = math.inf  # value of the objective
         self.last = instance.objective.x0
         self.status, self.reason = "finished", ""
         self._seconds = 0.0
@@ -162,13 +178,21 @@ class Watch:
         """Note where the run is, after so many passes; whether it is to end."""
         self._seconds += time.perf_counter() - self._resumed
         self._n_told += 1
-        if self._n_told % self._every == 0 or passes >= self._budget.passes:
+        over = not np.isfinite(w).all() or self._is_over(passes)
+        if self._n_told % self._every == 0 or over:
             self._note(passes, w)
             if len(self.passes) > 2 * MOST_POINTS:
                 self._thin()
-        over = self._is_over(w, passes)
+        over = self._has_diverged() or over
         self._resumed = time.perf_counter()
         return over
+
+    def end(self, w: NDArray[Any], passes: float) -> None:
+        """Note where a solver ended by itself."""
+        if passes > self.passes[-1] or not np.array_equal(w, self.last):
+            self._seconds += time.perf_counter() - self._resumed
+            self._note(passes, w)
+            self._has_diverged()
 
     def _note(self, passes: float, w: NDArray[Any]) -> None:
         counts = dict(self._counts)
@@ -182,6 +206,7 @@ class Watch:
         judged = held_out if self._mode == "learning" and not math.isnan(held_out) else value
         if judged < self.best[0]:
             self.best = judged, np.array(w)
+        self.lowest = min(self.lowest, value) if math.isfinite(value) else self.lowest
         self.last = np.array(w)
 
     def _thin(self) -> None:
@@ -190,16 +215,8 @@ class Watch:
         for curve in (self.passes, self.spent, self.objective, self.validation):
             curve[1:-1] = curve[2:-1:2]
 
-    def _is_over(self, w: NDArray[Any], passes: float) -> bool:
-        value, first = self.objective[-1], self.objective[0]
-        if not (math.isfinite(value) and np.isfinite(w).all()) or (
-            value - first > DIVERGED * max(abs(first), 1.0)
-        ):
-            self.status, self.reason = (
-                "diverged",
-                "the objective is not finite or grew a millionfold",
-            )
-        elif passes >= self._budget.passes:
+    def _is_over(self, passes: float) -> bool:
+        if passes >= self._budget.passes:
             self.reason = f"budget of {self._budget.passes:g} passes"
         elif self._seconds >= self._budget.seconds:
             self.status = "timed out"
@@ -207,6 +224,50 @@ class Watch:
         else:
             return False
         return True
+
+    def _has_diverged(self) -> bool:
+        """Whether the last point that was noted is none to go on from."""
+        value, first = self.objective[-1], self.objective[0]
+        too_large = value - first > DIVERGED * max(abs(first), 1.0)
+        if math.isfinite(value) and np.isfinite(self.last).all() and not too_large:
+            return False
+        self.status, self.reason = "diverged", "the objective is not finite or grew a millionfold"
+        return True
+
+
+class OverBudgetError(Exception):
+    """A solver that calls back too rarely has used up its passes."""
+
+
+class Metered:
+    """An objective that stops a solver which goes on without calling back.
+
+    Parameters
+    ----------
+    objective : Objective or FunctionObjective
+    ratios : CostRatios
+    passes : float
+        What a solver may spend.
+    """
+
+    def __init__(self, objective: Any, ratios: CostRatios, passes: float) -> None:
+        self._objective, self._ratios, self._passes = objective, ratios, passes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._objective, name)
+
+    def fun(self, w: NDArray[Any]) -> float:
+        self._check()
+        return self._objective.fun(w)
+
+    def fun_and_grad(self, w: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        self._check()
+        return self._objective.fun_and_grad(w)
+
+    def _check(self) -> None:
+        objective = self._objective
+        if self._ratios.passes(objective.counts, objective.n_parameters) >= self._passes:
+            raise OverBudgetError
 
 
 def run_solver(
@@ -247,13 +308,18 @@ def run_solver(
     compile_seconds = _compile(solver, problem, seed, mode, ratios) if compile_first else 0.0
     instance = problem.at(seed)
     watch = Watch(instance, budget, mode)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with single_threaded(), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # a budget that ends a solver is no reason to warn
-        steps = _run(solver, instance, watch, ratios, seed)
+        try:
+            steps = _run(solver, instance, watch, ratios, budget, seed)
+        except Exception as error:
+            # Whatever a solver or a user's function raises is a result, not the end of the others.
+            steps, watch.status, watch.reason = 0, "failed", f"{type(error).__name__}: {error}"
+            if not watch.objective:
+                watch.begin()
     chosen = watch.best[1] if mode == "learning" else watch.last
     validation, test = instance.validation(chosen), instance.test(chosen)
-    finite = [value for value in watch.objective if math.isfinite(value)]
-    final = min(finite, default=math.nan)
+    final = instance.objective.fun(chosen) if mode == "learning" else watch.lowest
     return Run(
         solver.name, problem.name, seed, settings, watch.status, watch.reason,
         watch.objective[0], final, validation.loss, validation.score, test.loss, test.score,
@@ -264,9 +330,12 @@ def run_solver(
 
 def _compile(solver: Solver, problem: Problem, seed: int, mode: str, ratios: CostRatios) -> float:
     """Make a step of the solver; how much longer that took than a second one."""
-    if (solver.name, problem.name) in _compiled:
+    # What is compiled depends on the class of a rule, not on its numbers.
+    method = type(solver.method).__qualname__ if is_rule(solver.method) else solver.method
+    key = str(method), repr(problem)
+    if key in _compiled:
         return 0.0
-    _compiled.add((solver.name, problem.name))
+    _compiled.add(key)
     taken = []
     for _ in range(2):
         started = time.perf_counter()
@@ -276,18 +345,19 @@ def _compile(solver: Solver, problem: Problem, seed: int, mode: str, ratios: Cos
     return max(taken[0] - taken[1], 0.0)
 
 
-def _run(solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, seed: int) -> int:
+def _run(
+    solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, budget: Budget, seed: int
+) -> int:
     """Run until the watch says that it is over; the number of steps."""
     if not is_rule(solver.method):
-        return _run_on_objective(solver, instance, watch, ratios, seed)
+        return _run_on_objective(solver, instance, watch, ratios, budget, seed)
     if isinstance(instance, NetworkInstance):
         return _run_epochs(solver, instance, watch)
-    assert isinstance(instance, FunctionInstance)
     return _run_steps(solver, instance, watch)
 
 
 def _run_epochs(solver: Solver, instance: NetworkInstance, watch: Watch) -> int:
-    n_samples = len(instance.X)
+    n_samples = instance.X.shape[0]
     batch_size = n_samples if solver.full_batch else min(MINI_BATCH, n_samples)
     estimator = clone(instance.estimator).set_params(solver=solver.method, batch_size=batch_size)
     course = Course(estimator, instance.X, instance.y)
@@ -307,44 +377,50 @@ def _run_steps(solver: Solver, instance: FunctionInstance, watch: Watch) -> int:
     watch.begin()
     while True:
         optimizer.update(w, objective.grad(w))
-        if watch.tell(np.array(optimizer.solution(w)), float(objective.counts["fun_and_grad"])):
+        # By steps: where a rule stands still, the objective remembers the point.
+        if watch.tell(np.array(optimizer.solution(w)), float(optimizer.n_updates)):
             return optimizer.n_updates
 
 
 def _run_on_objective(
-    solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, seed: int
+    solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, budget: Budget, seed: int
 ) -> int:
     objective = instance.objective
     steps = 0
 
+    def passes() -> float:
+        return ratios.passes(objective.counts, objective.n_parameters)
+
     def told(intermediate_result: Any) -> None:
         nonlocal steps
         steps += 1
-        passes = ratios.passes(objective.counts, objective.n_parameters)
-        if watch.tell(np.asarray(intermediate_result.x), passes):
+        # A method of a user's may call back with the point alone.
+        if watch.tell(np.asarray(getattr(intermediate_result, "x", intermediate_result)), passes()):
             raise StopIteration
 
     watch.begin()
+    metered = Metered(objective, ratios, 2 * budget.passes)
     try:
-        result = _minimize(solver.method, objective, told, seed)
-    except (ValueError, MemoryError, ArithmeticError) as error:
-        watch.status, watch.reason = "failed", str(error)
+        result = _minimize(solver.method, metered, told, seed)
+    except StopIteration:
+        return steps  # a method of a user's that lets it through
+    except OverBudgetError:
+        watch.reason = f"budget of {budget.passes:g} passes, within an iteration"
         return steps
     if not watch.reason:
         watch.reason = str(result.message)
-    if not np.array_equal(result.x, watch.last) and np.isfinite(result.x).all():
-        watch.tell(result.x, ratios.passes(objective.counts, objective.n_parameters))
+        watch.end(np.asarray(result.x), passes())
     return steps
 
 
 def _minimize(method: Any, objective: Any, callback: Callable[..., None], seed: int) -> Any:
+    x0 = objective.x0.copy()
     if is_ours(method):
         return SOLVERS[method](
-            objective, objective.x0.copy(), maxiter=MANY if "differential" not in method else 10**6,
-            maxfun=MANY, tol=0.0, random_state=np.random.RandomState(seed), callback=callback,
+            objective, x0, maxiter=MANY, maxfun=MANY, tol=0.0,
+            random_state=np.random.RandomState(seed), callback=callback,
         )  # fmt: skip
-    takes_hessp = isinstance(method, str) and method in TAKES_HESSP
+    hessp = objective.hessp if isinstance(method, str) and method in TAKES_HESSP else None
     return scipy.optimize.minimize(
-        objective.fun_and_grad, objective.x0.copy(), method=method, jac=True, callback=callback,
-        hessp=objective.hessp if takes_hessp else None,
-    )  # fmt: skip
+        objective.fun_and_grad, x0, method=method, jac=True, callback=callback, hessp=hessp
+    )

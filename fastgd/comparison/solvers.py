@@ -68,6 +68,8 @@ def _rule(
 
 
 BETA = (0.5, 0.99)
+# With a large epsilon and a large rate an adaptive rule becomes momentum: Choi et al. 2019.
+EPSILON = (1e-8, 1e0)
 
 SOLVERS: dict[str, Solver] = {
     solver.name: solver
@@ -80,12 +82,12 @@ SOLVERS: dict[str, Solver] = {
             momentum=BETA,
         ),
         _rule("adagrad", Adagrad(learning_rate=0.05), 1e-4, 1e0),
-        _rule("rmsprop", RMSprop(learning_rate=0.002), 1e-5, 1e-1, epsilon=(1e-10, 1e0)),
-        _rule("adam", Adam(learning_rate=0.003), 1e-5, 1e-1, epsilon=(1e-10, 1e0)),
+        _rule("rmsprop", RMSprop(learning_rate=0.002), 1e-4, 1e0, epsilon=EPSILON),
+        _rule("adam", Adam(learning_rate=0.003), 1e-4, 1e0, epsilon=EPSILON),
         _rule("adadelta", Adadelta(), 1e-2, 1e1),
         _rule("adamw", AdamW(learning_rate=0.003), 1e-5, 1e-1, weight_decay=(1e-5, 1e-1)),
         _rule("adamax", Adamax(learning_rate=0.005), 1e-5, 1e-1),
-        _rule("nadam", NAdam(learning_rate=0.003), 1e-5, 1e-1, epsilon=(1e-10, 1e0)),
+        _rule("nadam", NAdam(learning_rate=0.003), 1e-4, 1e0, epsilon=EPSILON),
         _rule("radam", RAdam(learning_rate=0.003), 1e-5, 1e-1),
         _rule("rprop", Rprop(), 1e-4, 1e0, full_batch=True),
         _rule("asgd", ASGD(learning_rate=0.1), 1e-4, 1e1),
@@ -153,9 +155,17 @@ def _as_solver(one: Any) -> Solver:
         rate = one.learning_rate
         space = {"learning_rate": (rate / AROUND_DEFAULT, rate * AROUND_DEFAULT)}
         return Solver(type(one).__name__, one, space=space)
-    if callable(one):
+    if callable(one) and not isinstance(one, type):
         return Solver(getattr(one, "__name__", type(one).__name__), one, order=2)
     raise ValueError(f"A solver must be a name, an update rule or a method, got {one!r}.")
+
+
+def description(method: Any) -> str:
+    """A method in words that are the same in every process."""
+    if isinstance(method, (str, tuple)):
+        return str(method)
+    named = method if hasattr(method, "__qualname__") else type(method)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def is_ours(method: Any) -> bool:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 # The band of a plot, in per cent; the median lies between.
 BAND = (20, 50, 80)
 # The area under a performance profile is taken up to this ratio, on a log scale.
 LARGEST_RATIO = 4.0
-RESAMPLES = 2_000
 CONFIDENCE = 0.95
 # A run that missed its target counts, where a number is needed, as if it had taken so many budgets.
 MISSED = 2.0
@@ -47,7 +47,7 @@ def first_cost(costs: Sequence[float], gaps: Sequence[float], target: float) -> 
 
 def median_cost(costs: Sequence[float]) -> float:
     """The median over seeds, ∞ where at least half of them missed."""
-    return float(np.percentile(costs, 50, method="inverted_cdf")) if len(costs) else math.inf
+    return float(np.percentile(costs, 50, method="higher")) if len(costs) else math.inf
 
 
 class Profile(NamedTuple):
@@ -116,7 +116,7 @@ class Verdict(NamedTuple):
     ratio : float
         Geometric mean over seeds of cost of the second over cost of the first.
     low, high : float
-        Its 95 % interval by the bootstrap over seeds.
+        Its 95 % interval.
     """
 
     ratio: float
@@ -132,15 +132,18 @@ class Verdict(NamedTuple):
 
 
 def compare_pair(first: NDArray[np.float64], second: NDArray[np.float64], budget: float) -> Verdict:
-    """Paired bootstrap of the log ratio of costs, seed by seed.
+    """The ratio of costs, paired seed by seed, with Student's interval of its logarithm.
 
-    A miss counts as twice the budget; two misses of a seed are a tie.
+    A miss counts as twice the budget; two misses of a seed are a tie.  (The bootstrap over ten
+    seeds or fewer gives intervals that are too narrow: of 95 % intervals, 90 % cover with ten
+    seeds and 74 % with three.  One seed alone can show nothing.)
     """
     cap = MISSED * budget
     tiny = 1e-12 * budget
     logs = np.log(np.clip(second, tiny, cap)) - np.log(np.clip(first, tiny, cap))
-    rng = np.random.default_rng(0)
-    means = logs[rng.integers(0, logs.size, (RESAMPLES, logs.size))].mean(axis=1)
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Verdict(*(float(np.exp(value)) for value in (logs.mean(), low, high)))
+    if logs.size < 2:
+        return Verdict(float(np.exp(logs.mean())), 0.0, math.inf)
+    error = logs.std(ddof=1) / math.sqrt(logs.size)
+    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, logs.size - 1))
+    middle = logs.mean()
+    return Verdict(*(float(np.exp(value)) for value in (middle, middle - half, middle + half)))

@@ -6,6 +6,7 @@ import math
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from fastgd.comparison.result import Comparison
 
@@ -21,12 +22,12 @@ def costs_table(comparison: Comparison, axis: str) -> Table:
         title=f"{axis} until a share of {target:g} is left", title_justify="left", box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )  # fmt: skip
-    table.add_column("solver", no_wrap=True)
+    table.add_column("solver", overflow="fold")
     for problem in comparison.problems:
-        table.add_column(problem, justify="right", no_wrap=True)
+        table.add_column(Text(problem), justify="right", overflow="fold")
     for solver in comparison.solvers:
         numbers = (f"{cost:.3g}" if math.isfinite(cost) else "—" for cost in costs[solver])
-        table.add_row(solver, *numbers)
+        table.add_row(Text(solver), *numbers)
     return table
 
 
@@ -35,15 +36,15 @@ def results_table(comparison: Comparison, axis: str = "passes") -> Table:
     # Narrow enough for a terminal of 80 columns: a number must never be cut.
     title = f"counted in {axis}; solved: of {len(comparison.problems)} problems, to a share left"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("solver", no_wrap=True)
+    table.add_column("solver", overflow="fold")
     for name in (
         "area", *(f"{target:g}" for target in comparison.targets),
-        "diverged", "timed\nout", "failed", "seconds", "compile",
+        "di-\nverged", "timed\nout", "failed", "seconds", "com-\npile",
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for row in comparison.table(axis):
         table.add_row(
-            row["solver"], f"{row['area']:.2f}", *(str(n) for n in row["solved"].values()),
+            Text(row["solver"]), f"{row['area']:.2f}", *(str(n) for n in row["solved"].values()),
             *(str(row[what] or "") for what in ("diverged", "timed out", "failed")),
             f"{row['seconds']:.2f}", f"{row['compile']:.2f}",
         )  # fmt: skip

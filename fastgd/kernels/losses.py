@@ -87,8 +87,13 @@ def multiply_by_covariance(z, weight, n_rows, k, t):
     """Replace each row t by weight · (p t − p (p · t)) with p = softmax(z)."""
     softmax(z, n_rows, k)
     for i in range(n_rows):
-        mean = z.dtype.type(0.0)
+        top = i * k
         for p in range(i * k, (i + 1) * k):
+            top = p if z[p] > z[top] else top
+        # From the most probable one on, or the difference to the mean would cancel.
+        origin, mean = t[top], z.dtype.type(0.0)
+        for p in range(i * k, (i + 1) * k):
+            t[p] -= origin
             mean += z[p] * t[p]
         for p in range(i * k, (i + 1) * k):
             t[p] = weight[i] * z[p] * (t[p] - mean)

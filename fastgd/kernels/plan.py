@@ -139,6 +139,9 @@ class Plan:
         other._kept = dict(self._kept)
         return other
 
+    def __reduce__(self) -> Any:
+        raise TypeError("A plan holds addresses in this process; make another one.")
+
     def __getitem__(self, name: str) -> Any:
         """What was set, or None."""
         return self._kept.get(name)

@@ -107,8 +107,8 @@ PARAMETERS = """
     nesterovs_momentum : bool, default=True
         Whether the momentum of 'sgd' is Nesterov's.
     early_stopping : bool, default=False
-        Whether to stop by the score on held-out samples, and to keep the parameters that were
-        best by it.
+        For update rules: whether to stop by the score on held-out samples, and to keep the
+        parameters that were best by it.
     validation_fraction : float, default=0.1
         Share of the samples to hold out, where ``fit`` is given no ``X_val``.
     beta_1, beta_2 : float, default=0.9 and 0.999

@@ -31,6 +31,7 @@ def train_by_solver(
     recorder = _Recorder(estimator, problem, objective, w, held_out, tasks)
     estimator.n_iter_ = 0
     terms, grad = objective.terms_and_grad(recorder.x)
+    recorder.lowest = sum(terms)
     estimator.loss_ = problem.reported(*terms)
     if not (np.isfinite(estimator.loss_) and np.isfinite(grad).all()):
         raise FloatingPointError(
@@ -59,12 +60,13 @@ def train_by_solver(
     estimator.stop_reason_ = str(result.message)
     x = result.x
     terms, _ = objective.terms_and_grad(x)
-    if not np.isfinite(terms).all():
-        x = recorder.x
+    # Written so that NaN is not.
+    if not sum(terms) <= recorder.lowest + ROUNDING * abs(recorder.lowest):
+        x = recorder.x_lowest
         terms, _ = objective.terms_and_grad(x)
         warnings.warn(
-            f"{estimator.solver} came to where the objective is not finite; the parameters of the"
-            " last iteration before that are kept.",
+            f"{estimator.solver} came to where the objective is not finite or larger than before;"
+            " the best parameters of all iterations are kept.",
             ConvergenceWarning,
             stacklevel=4,
         )
@@ -73,6 +75,10 @@ def train_by_solver(
     if result.status != 0 and not recorder.stopped:
         _warn_of(estimator, result)
     return False
+
+
+# By so much, relative to it, a solver may end above the lowest value of its iterations.
+ROUNDING = 1e-6
 
 
 class _Recorder:
@@ -90,7 +96,8 @@ class _Recorder:
         self._estimator, self._problem, self._objective = estimator, problem, objective
         self._held_out, self._tasks = held_out, tasks
         self._dtype = w.dtype
-        self.x = w.astype(np.float64)
+        self.x = self.x_lowest = w.astype(np.float64)
+        self.lowest = np.inf
         self.stopped = False
 
     def __call__(self, intermediate_result: Any) -> None:
@@ -98,6 +105,8 @@ class _Recorder:
         terms, grad = self._objective.terms_and_grad(intermediate_result.x)
         if np.isfinite(terms).all():
             self.x = np.array(intermediate_result.x)
+        if sum(terms) < self.lowest:
+            self.lowest, self.x_lowest = sum(terms), self.x
         w = self.x.astype(self._dtype)
         estimator.n_iter_ += 1
         estimator.loss_ = self._problem.reported(*terms)

@@ -22,7 +22,7 @@ from fastgd._custom_method import (
     refuse,
 )
 from fastgd.kernels.quasi_newton import update_and_multiply
-from fastgd.solvers.line_search import line_search
+from fastgd.solvers.line_search import C1, C2, line_search
 from fastgd.solvers.memory import require_memory
 from fastgd.solvers.objective import Objective
 
@@ -64,29 +64,29 @@ def minimize_bfgs(
     bounds: Any = None,
     constraints: Any = (),
     callback: Callable[..., Any] | None = None,
-    gtol: float = 1e-5,
+    gtol: float | None = None,
     norm: float = np.inf,
     maxiter: int | None = None,
     xrtol: float = 0.0,
-    c1: float = 1e-4,
-    c2: float = 0.9,
+    c1: float = C1,
+    c2: float = C2,
     tol: float | None = None,
     disp: bool = False,
     **unknown: Any,
 ) -> scipy.optimize.OptimizeResult:
     """BFGS as a method of ``scipy.optimize.minimize``, with the steps of SciPy's own.
 
-    The same line search, the same options, the same results, to rounding.  SciPy multiplies n × n
-    matrices twice in each iteration, O(n³); here the update of rank two is applied to half of one
-    symmetric matrix, which is also multiplied by the next gradient on the way: O(n²), one pass
-    over 4 n² bytes, and one matrix of memory.
+    The same line search, the same results, to rounding, and these of its options.  SciPy
+    multiplies n × n matrices twice in each iteration, O(n³); here the update of rank two is applied
+    to half of one symmetric matrix, which is also multiplied by the next gradient on the way:
+    O(n²), one pass over 4 n² bytes, and one matrix of memory.
 
     Parameters
     ----------
     fun, x0, args, jac, callback
         As ``scipy.optimize.minimize`` hands them on.
     gtol : float, default=1e-5
-        Success when the norm of the gradient is less.  ``tol`` is the same.
+        Success when the norm of the gradient is not larger; ``tol`` if it is not given.
     norm : float, default=inf
         Order of that norm.
     maxiter : int, default=None
@@ -120,7 +120,7 @@ def minimize_bfgs(
         raise ValueError(f"c1 and c2 must satisfy 0 < c1 < c2 < 1, got c1={c1!r} and c2={c2!r}.")
     x = checked_start(x0)
     require_memory(8 * x.size**2, f"BFGS with {x.size} parameters", "Use L-BFGS ('lbfgs').")
-    gtol = gtol if tol is None else tol
+    gtol = next(value for value in (gtol, tol, 1e-5) if value is not None)
     maxiter = 200 * x.size if maxiter is None else maxiter
     told, function = notifier(callback), Function(fun, jac, args)
     value, g = function.fun(x), function.grad(x)

@@ -10,6 +10,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from fastgd.solvers.box import search_box
+from fastgd.solvers.memory import require_memory
 from fastgd.solvers.objective import Objective
 
 
@@ -28,6 +29,12 @@ def differential_evolution(
     An iteration is a generation of 15 n parameter vectors, the initial weights among the first.
     What is returned is what the evolution found, without a descent at the end.
     """
+    n = x0.size
+    require_memory(
+        8 * 15 * n * n,
+        f"solver='differential-evolution' with {n} parameters",
+        "Use solver='lbfgs'.",
+    )
     result = scipy.optimize.differential_evolution(
         objective.fun,
         search_box(x0, "differential-evolution"),

@@ -18,6 +18,7 @@ from fastgd._custom_method import (
     TOO_MANY_ITERATIONS,
     notifier,
 )
+from fastgd.kernels.losses import SquaredError
 from fastgd.solvers.cholesky import solve_definite
 from fastgd.solvers.memory import require_memory
 from fastgd.solvers.objective import NormalEquations, Objective
@@ -49,6 +50,11 @@ def levenberg_marquardt(
     MemoryError
         The n × n matrices would not fit.
     """
+    if not isinstance(objective.loss, SquaredError):
+        raise ValueError(
+            "solver='levenberg-marquardt' needs a squared error, as MLPRegressor has by default,"
+            f" but the loss is {type(objective.loss).__name__}."
+        )
     n = x0.size
     require_memory(
         24 * n * n, f"solver='levenberg-marquardt' with {n} parameters", "Use solver='lbfgs'."

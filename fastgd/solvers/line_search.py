@@ -2,24 +2,26 @@
 
 Moré & Thuente 1994, "Line search algorithms with guaranteed sufficient decrease", as MINPACK-2's
 ``dcsrch`` and ``dcstep`` have it, with each operation in their order, so that the steps are the
-same numbers; where it fails, SciPy's ``line_search`` (Nocedal & Wright 2006, algorithm 3.5).
+same numbers; where it fails, the search of ``zoom_search.py``.
 
 φ(α) = f(x + α p) is the objective along the direction p.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.optimize
 from numpy.typing import NDArray
+
+from fastgd.solvers.zoom_search import zoom_search
 
 SMALLEST_STEP, LARGEST_STEP = 1e-100, 1e100
 NARROWEST = 1e-14  # relative width of an interval that is worth searching
 MOST_STEPS = 100
+# Of the Wolfe conditions: sufficient decrease, and curvature.
+C1, C2 = 1e-4, 0.9
 LEAST_EXTRAPOLATION, MOST_EXTRAPOLATION = 1.1, 4.0
 
 
@@ -46,8 +48,8 @@ def line_search(
     gradient: NDArray[Any],
     value: float,
     previous_value: float,
-    c1: float,
-    c2: float,
+    c1: float = C1,
+    c2: float = C2,
 ) -> tuple[float, float, NDArray[Any]] | None:
     """Find a step along ``p`` from ``x``.
 
@@ -80,17 +82,16 @@ def line_search(
     if slope_0 != 0:
         first = min(1.0, 1.01 * 2 * (value - previous_value) / slope_0)
         first = first if first >= 0 else 1.0
+    start = np.float64(value), np.float64(slope_0)
     with np.errstate(all="ignore"):
-        found = more_thuente(phi, slope, np.float64(value), np.float64(slope_0), first, c1, c2)
-    if found is not None:
-        return found[0], found[1], latest[0]
-    with warnings.catch_warnings(action="ignore"):  # the caller says that nothing was found
-        step, _, _, new_value, _, new_gradient = scipy.optimize.line_search(
-            fun, grad, x, p, gradient, value, previous_value, c1=c1, c2=c2, amax=LARGEST_STEP
-        )
-    if step is None:
+        found = more_thuente(phi, slope, *start, first, c1, c2)
+        if found is not None:
+            return found[0], found[1], latest[0]
+        second = zoom_search(phi, slope, *start, first, c1, c2, LARGEST_STEP)
+    if second is None:
         return None
-    return step, new_value, grad(x + step * p) if new_gradient is None else new_gradient
+    step, new_value, is_differentiated = second
+    return step, new_value, latest[0] if is_differentiated else grad(x + step * p)
 
 
 def more_thuente(

@@ -44,6 +44,10 @@ def newton(
     n = x0.size
     require_memory(24 * n * n, f"solver='newton' with {n} parameters", "Use solver='newton-cg'.")
     told = notifier(callback)
+
+    def value_at(w: NDArray[Any]) -> float:
+        return objective.fun_and_grad(w)[0]  # the gradient will be asked for as well
+
     x = x0.copy()
     value, g = objective.fun_and_grad(x)
     nit, status = 0, CONVERGED
@@ -56,18 +60,8 @@ def newton(
             break
         p = newton_step(objective.hess(x), g)
         # An infinite last improvement makes the search begin with the whole step.
-        found = line_search(
-            lambda w: objective.fun_and_grad(w)[0],
-            objective.grad,
-            x,
-            p,
-            g,
-            value,
-            np.inf,
-            1e-4,
-            0.9,
-        )
-        if found is None:
+        found = line_search(value_at, objective.grad, x, p, g, value, np.inf)
+        if found is None or not np.isfinite(found[1]):
             status = PRECISION_LOSS
             break
         step, value, g = found
@@ -84,11 +78,10 @@ def newton(
 
 def newton_step(hessian: NDArray[np.float64], g: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solve (H + λI) p = −g with the first λ of 0, 1e-3, 2e-3, 4e-3 … that makes it possible."""
+    if not np.isfinite(hessian).all():
+        return -g
     lowest = hessian.diagonal().min()
     shift = 0.0 if lowest > 0 else LEAST_SHIFT - lowest
-    while np.isfinite(shift):
-        step = solve_definite(hessian, shift, -g)
-        if step is not None:
-            return step
+    while (step := solve_definite(hessian, shift, -g)) is None:
         shift = max(2 * shift, LEAST_SHIFT)
-    return -g  # there is no such λ where the Hessian is not finite
+    return step

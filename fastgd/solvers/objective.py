@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,8 @@ class Objective:
     one's own.  The kernels work in the precision of the data; what they are given and what they
     return is float64.
 
-    An objective works with buffers of its own: several threads need one each.
+    An objective works with buffers of its own and serves one thread at a time; another one that
+    comes meanwhile waits.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ class Objective:
     n_parameters : int
         Length n of the parameter vector.
     counts : dict of str to int
-        Number of calls of each method so far.
+        Number of evaluations of each kind so far; what was remembered is none.
     n_passes : int
         Number of passes over the data so far, by any method.
 
@@ -114,6 +116,7 @@ class Objective:
         self.loss, self.alpha, self.dtype = loss, float(alpha), np.dtype(dtype)
         self.n_parameters = n_parameters(layers)
         self.x0 = np.zeros(self.n_parameters) if x0 is None else x0.astype(np.float64)
+        self._lock = threading.RLock()
         self.n_passes = 0
         self.counts = dict.fromkeys(
             ("fun", "fun_and_grad", "hessp", "gauss_newton_product", "hess", "residuals", "jac",
@@ -124,6 +127,14 @@ class Objective:
         self._grad = np.empty(self.n_parameters, dtype)
         self._nothing = np.empty(0, dtype)
         self._seen: tuple[NDArray[Any], tuple[float, float]] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Plans hold addresses in this process, and their buffers belong to one objective.
+        made_of = (
+            self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype,
+            self._n_jobs, self.x0,
+        )  # fmt: skip
+        return type(self), made_of, {"counts": dict(self.counts), "n_passes": self.n_passes}
 
     def __repr__(self) -> str:
         sizes = "-".join(str(n) for n in (self.layers["n_in"][0], *self.layers["n_out"]))
@@ -140,8 +151,11 @@ class Objective:
 
     def terms(self, w: NDArray[Any]) -> tuple[float, float]:
         """Data term and penalty, whose sum is the value."""
-        self.counts["fun"] += 1
-        return self._terms(self._checked("w", w), self._nothing)
+        with self._lock:
+            if self._seen is not None and np.array_equal(self._seen[0], w):
+                return self._seen[1]
+            self.counts["fun"] += 1
+            return self._terms(self._checked("w", w), self._nothing)
 
     def grad(self, w: NDArray[Any]) -> NDArray[np.float64]:
         """Gradient (n,) at ``w``; costs nothing where ``fun_and_grad`` has just been."""
@@ -149,8 +163,9 @@ class Objective:
 
     def fun_and_grad(self, w: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
         """Value and gradient (n,) at ``w``, an array of shape (n,)."""
-        terms, grad = self.terms_and_grad(w)
-        return sum(terms), grad.astype(np.float64)
+        with self._lock:
+            terms, grad = self.terms_and_grad(w)
+            return sum(terms), grad.astype(np.float64)
 
     def terms_and_grad(self, w: NDArray[Any]) -> tuple[tuple[float, float], NDArray[Any]]:
         """Data term and penalty, and the gradient in the precision of the data.
@@ -198,10 +213,11 @@ class Objective:
     def _product(self, w: NDArray[Any], v: NDArray[Any], exact: bool) -> NDArray[np.float64]:
         w, v = self._checked("w", w), self._checked("v", v)
         product = np.empty(self.n_parameters, self.dtype)
-        for plan, direction in zip(self._plans, self._directions, strict=True):
-            plan.set(w=w)
-            direction.set(w=v, grad=product)
-        self._run(hessian_product, self._plans, exact)
+        with self._lock:
+            for plan, direction in zip(self._plans, self._directions, strict=True):
+                plan.set(w=w)
+                direction.set(w=v, grad=product)
+            self._run(hessian_product, self._plans, exact)
         return product.astype(np.float64)
 
     @functools.cached_property
@@ -275,13 +291,13 @@ class Objective:
         residuals = np.empty((self.n_samples, self._n_outputs), self.dtype)
         matrix = np.empty((n, n), self.dtype)
         block = np.empty((rows * self._n_outputs, n), self.dtype)
-        for plan in plans:
-            plan.set(w=w, out=residuals, jacobian=block, normal=matrix)
-        self._run(normal_equations, plans)
-        penalty = self._penalty_weight
-        matrix[np.arange(n_weights), np.arange(n_weights)] += penalty
-        terms, grad = self.terms_and_grad(w)
-        return NormalEquations(sum(terms), grad.astype(np.float64), matrix)
+        with self._lock:
+            for plan in plans:
+                plan.set(w=w, out=residuals, jacobian=block, normal=matrix)
+            self._run(normal_equations, plans)
+            value, gradient = self.fun_and_grad(w)
+        matrix[np.arange(n_weights), np.arange(n_weights)] += self._penalty_weight
+        return NormalEquations(value, gradient, matrix)
 
     def _residuals_and_jacobian(
         self, w: NDArray[Any], with_jacobian: bool
@@ -296,9 +312,10 @@ class Objective:
         )
         residuals = np.empty(n_data + n_penalised, self.dtype)
         derivatives = np.empty((n_rows, n), self.dtype)
-        for plan in plans:
-            plan.set(w=w, out=residuals, jacobian=derivatives)
-        self._run(jacobian, plans, with_jacobian)
+        with self._lock:
+            for plan in plans:
+                plan.set(w=w, out=residuals, jacobian=derivatives)
+            self._run(jacobian, plans, with_jacobian)
         root = np.sqrt(self._penalty_weight)
         residuals[n_data:] = root * w[:n_penalised]
         if with_jacobian:

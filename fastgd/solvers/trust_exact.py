@@ -8,6 +8,7 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 
+from fastgd.solvers.finite import Finite
 from fastgd.solvers.memory import require_memory
 from fastgd.solvers.objective import Objective
 
@@ -30,12 +31,13 @@ def trust_exact(
     require_memory(
         24 * n * n, f"solver='trust-exact' with {n} parameters", "Use solver='trust-krylov'."
     )
+    finite = Finite(objective)
     return scipy.optimize.minimize(
-        objective.fun_and_grad,
+        finite.fun_and_grad,
         x0,
         method="trust-exact",
         jac=True,
-        hess=objective.hess,
+        hess=finite.hess,
         callback=callback,
         options={"maxiter": maxiter, "gtol": tol},
     )

@@ -8,6 +8,7 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 
+from fastgd.solvers.finite import Finite
 from fastgd.solvers.objective import Objective
 
 
@@ -25,12 +26,13 @@ def trust_krylov(
 
     Nearly exact steps within the region by Hessian–vector products alone.
     """
+    finite = Finite(objective)
     return scipy.optimize.minimize(
-        objective.fun_and_grad,
+        finite.fun_and_grad,
         x0,
         method="trust-krylov",
         jac=True,
-        hessp=objective.hessp,
+        hessp=finite.hessp,
         callback=callback,
         options={"maxiter": maxiter, "gtol": tol},
     )

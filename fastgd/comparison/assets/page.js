@@ -23,9 +23,12 @@ function layout(x, y) {
   const narrow = window.innerWidth < 760;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font, hovermode: "closest",
-    margin: { l: 62, r: 12, t: 8, b: 48 },
-    xaxis: { ...line, nticks: narrow ? 4 : 0, minor: { nticks: 0 }, ...x }, yaxis: { ...line, ...y }, uirevision: "same",
-    legend: narrow ? { orientation: "h", y: -0.25 } : {},
+    margin: { l: 62, r: 12, t: 32, b: 48 },
+    xaxis: { ...line, dtick: x.type === "log" ? 1 : undefined, ...x }, yaxis: { ...line, ...y },
+    // What was zoomed into stays in view as long as the axis is the same.
+    uirevision: `${x.type} ${x.title.text}`,
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: variable("--quiet"), activecolor: variable("--accent") },
+    legend: narrow ? { orientation: "h", y: -0.25 } : { y: 0.98 },
   };
 }
 
@@ -36,21 +39,21 @@ const trace = (solver, x, y, more) => ({
 });
 
 function draw(id, traces, x, y) {
-  Plotly.react(id, traces, layout(x, y), { responsive: true, displaylogo: false });
+  Plotly.react(id, traces, layout(x, y), { responsive: true, displaylogo: false, showSendToCloud: false });
 }
 
 function drawConvergence(problem, axis, scale) {
   const curves = data.curves[problem][axis];
   const traces = [];
   for (const solver of data.solvers) {
-    const [low, middle, high] = curves[solver];
+    const [low, middle, high] = curves.bands[solver];
     if (middle.every((value) => value === null)) continue;
     const band = { line: { width: 0 }, hoverinfo: "skip", showlegend: false };
     traces.push(trace(solver, curves.grid, high, band));
     traces.push(trace(solver, curves.grid, low, { ...band, fill: "tonexty", fillcolor: color(solver) + "22" }));
     traces.push(trace(solver, curves.grid, middle, { hovertemplate: `${solver}<br>%{x:.3g} ${axis}: %{y:.3g}<extra></extra>` }));
   }
-  draw("convergence", traces, { type: scale, dtick: scale === "log" ? 1 : undefined, title: { text: axisTitle(axis) } },
+  draw("convergence", traces, { type: scale, title: { text: axisTitle(axis) } },
     { type: "log", title: { text: "share of the way left" }, exponentformat: "power" });
 }
 
@@ -58,8 +61,12 @@ function drawProfile(id, profile, x) {
   const traces = Object.entries(profile.shares).map(([solver, share]) =>
     trace(solver, profile.x, share, { line: { color: color(solver), dash: dash(solver), width: 2, shape: "hv" },
       hovertemplate: `${solver}<br>%{x:.3g}: %{y:.0%}<extra></extra>` }));
-  draw(id, traces, { type: "log", ...x }, { range: [0, 1.02], tickformat: ".0%", title: { text: "share solved" } });
+  draw(id, traces, { type: "log", ...x }, { range: [-0.02, 1.02], tickformat: ".0%", title: { text: "share solved" } });
 }
+
+const ratioAxis = (axis) => ({
+  title: { text: `multiple of the best cost in ${axis}` }, tickvals: [1, 2, 4, 8, 16], dtick: undefined,
+});
 
 function drawSensitivity(problem) {
   const found = data.sensitivity[problem] || {};
@@ -109,7 +116,9 @@ function drawPair() {
   const [a, b] = [byId("first").value, byId("second").value];
   const straight = data.pairs[`${a}|${b}`];
   const found = straight || data.pairs[`${b}|${a}`];
+  byId("pair-profile").hidden = !found;
   if (!found) { table("pair", ["Choose two solvers."], []); return; }
+  drawProfile("pair-profile", found.profile, ratioAxis("passes"));
   const turned = (value) => value === null ? null : Number((1 / value).toPrecision(4));
   table("pair", ["problem", "ratio", "from", "to", ""], data.problems.map((problem, i) => {
     const verdict = found.verdicts[i];
@@ -131,6 +140,8 @@ function drawStatic() {
   table("tuning", ["problem", "solver", "settings", "trials", "seconds", "on the edge"], data.tuning.map((t) =>
     [t.problem, t.solver, Object.entries(t.settings).map(([k, v]) => `${k}=${v}`).join(", ") || "—", t.trials, t.seconds,
       t.on_edge.join(", ") || "—"]));
+  table("ratios", ["problem", "value alone", "Hessian product", "normal equations"],
+    Object.entries(data.ratios).map(([name, r]) => [name, r.fun, r.hessp, r.normal_equations]));
   table("provenance", ["", ""], Object.entries(data.provenance).map(([name, value]) => [name, value]));
 }
 
@@ -139,7 +150,7 @@ function drawAll() {
   history.replaceState(null, "", `#${new URLSearchParams({ problem, axis, scale, target })}`);
   for (const of of document.querySelectorAll("h2 .of")) of.textContent = problem;
   drawConvergence(problem, axis, scale);
-  drawProfile("profile", data.profiles[axis], { title: { text: `multiple of the best cost in ${axis}` } });
+  drawProfile("profile", data.profiles[axis], ratioAxis(axis));
   drawProfile("data-profile", data.data_profiles[axis], { title: { text: axisTitle(axis) } });
   drawSensitivity(problem);
   drawOverall(axis);
@@ -151,7 +162,8 @@ function drawAll() {
 
 // A solver hidden in one plot is hidden in all.
 function linkLegends() {
-  for (const id of ["convergence", "profile", "data-profile", "sensitivity"]) {
+  for (const id of ["convergence", "profile", "data-profile", "pair-profile", "sensitivity"]) {
+    if (!byId(id).on) continue;  // nothing is drawn there
     byId(id).on("plotly_legendclick", ({ data: traces, curveNumber }) => {
       const solver = traces[curveNumber].name;
       if (!hidden.delete(solver)) hidden.add(solver);
