@@ -86,7 +86,8 @@ def compare(
     html_file = json_file.with_suffix(".html") if html_file is None else html_file
     _check_target(html_file, "--html")
     if html_file.absolute() == json_file.absolute():
-        raise typer.BadParameter("the page would overwrite the runs.", param_hint="--html")
+        message = f"the page would overwrite the runs in {json_file}."
+        raise typer.BadParameter(message, param_hint="--html")
     if trials not in TRIALS:
         allowed = ", ".join(map(str, TRIALS))
         raise typer.BadParameter(f"must be one of {allowed}, got {trials}.", param_hint="--trials")
@@ -123,7 +124,8 @@ def report(
     html_file = json_file.with_suffix(".html") if html_file is None else html_file
     _check_target(html_file, "--html")
     if html_file.absolute() == json_file.absolute():
-        raise typer.BadParameter("the page would overwrite the runs.", param_hint="--html")
+        message = f"the page would overwrite the runs in {json_file}."
+        raise typer.BadParameter(message, param_hint="--html")
     comparison.to_html(html_file)
     _tell(comparison)
     typer.echo(f"page written to {html_file}")

@@ -116,18 +116,28 @@ def _profile(profile: Any) -> dict[str, Any]:
 
 
 def _pairs(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Each solver against each on each problem: ratio with its interval, or None."""
+    """Each solver against each on each problem: ratio with its interval, or why there is none."""
     pairs: dict[str, dict[str, Any]] = {}
     for i, first in enumerate(comparison.solvers):
         for second in comparison.solvers[i + 1 :]:
             verdicts = [
-                comparison.verdict(problem, first, second) for problem in comparison.problems
+                _verdict(comparison, problem, first, second) for problem in comparison.problems
             ]
             pairs[f"{first}|{second}"] = {
-                "verdicts": [v and [*map(_number, v), v.winner] for v in verdicts],
+                "verdicts": verdicts,
                 "profile": _profile(comparison.profile("passes", [first, second])),
             }
     return pairs
+
+
+def _verdict(comparison: Comparison, problem: str, first: str, second: str) -> Any:
+    """Ratio, interval and winner; or in words why there are none."""
+    if not comparison.common_seeds(problem, first, second):
+        return "runs are missing"
+    verdict = comparison.verdict(problem, first, second)
+    if verdict is None:
+        return "neither reached a target"
+    return [*map(_number, verdict), verdict.winner]
 
 
 def _sensitivity(comparison: Comparison) -> dict[str, dict[str, list[Any]]]:

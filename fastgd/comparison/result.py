@@ -169,23 +169,27 @@ class Comparison:
         """Data profile over all problems and targets."""
         return data_profile(self._instances(axis, None))
 
+    def common_seeds(self, problem: str, first: str, second: str) -> list[int]:
+        """Seeds with a finished run of both solvers."""
+        seeds = [{run.seed for run in self.runs_of(problem, name)} for name in (first, second)]
+        return sorted(seeds[0] & seeds[1])
+
     def verdict(
         self, problem: str, first: str, second: str, axis: str = "passes"
     ) -> Verdict | None:
         """Which of two solvers is cheaper; at the hardest target that one of them reaches.
 
-        None if neither reaches any.
+        None if neither reaches any, or there is no seed with both.
         """
-        seeds = [[run.seed for run in self.runs_of(problem, name)] for name in (first, second)]
-        common = sorted(set(seeds[0]) & set(seeds[1]))
+        common = self.common_seeds(problem, first, second)
         if not common:
             return None
-        places = [[of_solver.index(seed) for seed in common] for of_solver in seeds]
         for target in reversed(self.targets):
-            pair = [
-                self.costs(problem, solver, target, axis)[place]
-                for solver, place in zip((first, second), places, strict=True)
-            ]
+            pair = []
+            for solver in (first, second):
+                seeds = [run.seed for run in self.runs_of(problem, solver)]
+                costs = self.costs(problem, solver, target, axis)
+                pair.append(costs[np.isin(seeds, common)])
             if any(np.isfinite(costs).any() for costs in pair):
                 budget = getattr(self.budget, axis)
                 return compare_pair(pair[0], pair[1], budget)

@@ -62,11 +62,13 @@ def _ahead(comparison: Comparison, rows: list[dict[str, object]], axis: str) -> 
 
 def _against(comparison: Comparison, best: str, other: str, axis: str) -> str:
     """One solver against another, problem by problem."""
-    wins = losses = ties = nothing = 0
+    wins = losses = ties = nothing = missing = 0
     ratios = []
     for problem in comparison.problems:
         verdict = comparison.verdict(problem, best, other, axis)
-        if verdict is None:
+        if not comparison.common_seeds(problem, best, other):
+            missing += 1
+        elif verdict is None:
             nothing += 1
         elif verdict.winner < 0:
             ties += 1
@@ -86,6 +88,8 @@ def _against(comparison: Comparison, best: str, other: str, axis: str) -> str:
         parts.append(f"on {ties} of {n} problems no difference between them could be shown")
     if nothing:
         parts.append(f"on {nothing} neither reached a target")
+    if missing:
+        parts.append(f"on {missing} runs are missing")
     sentence = "; ".join(parts)
     if not (wins or losses):
         sentence = f"{best} and {other}: {sentence}"

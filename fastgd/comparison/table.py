@@ -39,7 +39,7 @@ def results_table(comparison: Comparison, axis: str = "passes") -> Table:
     table.add_column("solver", overflow="fold")
     for name in (
         "area", *(f"{target:g}" for target in comparison.targets),
-        "di-\nverged", "timed\nout", "failed", "seconds", "com-\npile",
+        "di-\nverged", "timed\nout", "fail-\ned", "sec-\nonds", "com-\npile",
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for row in comparison.table(axis):

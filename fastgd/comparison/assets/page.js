@@ -122,7 +122,7 @@ function drawPair() {
   const turned = (value) => value === null ? null : Number((1 / value).toPrecision(4));
   table("pair", ["problem", "ratio", "from", "to", ""], data.problems.map((problem, i) => {
     const verdict = found.verdicts[i];
-    if (!verdict) return [problem, null, null, null, "neither reached a target"];
+    if (typeof verdict === "string") return [problem, null, null, null, verdict];
     const [ratio, low, high, winner] = verdict;
     const who = winner < 0 ? "no difference" : `${(winner === 0) === Boolean(straight) ? a : b} is cheaper`;
     return straight ? [problem, ratio, low, high, who] : [problem, turned(ratio), turned(high), turned(low), who];
