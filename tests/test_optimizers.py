@@ -328,7 +328,7 @@ def test_several_threads_update_as_one(name, dtype, monkeypatch):
     # One parameter less is not worth it.
     monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", N_LONG + 1)
     run(OPTIMIZERS[name](), w.astype(dtype), gradients[:1])
-    assert sizes == [1]
+    assert not sizes
 
 
 class Normalised(NamedTuple):

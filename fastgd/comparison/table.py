@@ -35,11 +35,13 @@ def results_table(comparison: Comparison, axis: str = "passes") -> Table:
     """One row a solver, the best by the area under its performance profile first."""
     # Narrow enough for a terminal of 80 columns: a number must never be cut.
     title = f"counted in {axis}; solved: of {len(comparison.problems)} problems, to a share left"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("solver", overflow="fold")
     for name in (
         "area", *(f"{target:g}" for target in comparison.targets),
-        "di-\nverged", "timed\nout", "fail-\ned", "sec-\nonds", "com-\npile",
+        "di-\nver-\nged", "time\nout", "fail", "sec-\nonds", "com-\npile",
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for row in comparison.table(axis):

@@ -132,18 +132,25 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             A parameter or an input is not valid.
         """
         with self._kept_if_this_fails():
-            self._network(1, 1)  # complain about parameters before anything changes
-            first_pass = not (self.warm_start and hasattr(self, "coefs_"))
-            _, _, _, problem = self._problem(X, y, sample_weight, False, first_pass)
-            if first_pass:
-                w = self._initial_parameters(problem)
-                self._forget()
-                for name in ("loss_", "n_passes_"):
-                    self.__dict__.pop(name, None)
-            else:
-                w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).copy()
-            self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
+            problem, w = self._before_training(X, y, sample_weight)
             return problem.objective(w)
+
+    def _before_training(
+        self, X: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[Problem, NDArray[Any]]:
+        """The problem, and the parameters that a fit begins with, which are the estimator's now."""
+        self._network(1, 1)  # complain about parameters before anything changes
+        first_pass = not (self.warm_start and hasattr(self, "coefs_"))
+        _, _, _, problem = self._problem(X, y, sample_weight, False, first_pass)
+        if first_pass:
+            w = self._initial_parameters(problem)
+            self._forget()
+            for name in ("loss_", "n_passes_"):
+                self.__dict__.pop(name, None)
+        else:
+            w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).copy()
+        self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
+        return problem, w
 
     @contextlib.contextmanager
     def _kept_if_this_fails(self) -> Iterator[None]:

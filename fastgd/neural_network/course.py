@@ -11,7 +11,7 @@ from fastgd.optimizers import Optimizer
 
 
 class Course:
-    """What ``fit`` does without its stopping rules: the same weights, order and batches.
+    """What ``fit`` does without stopping rules and held-out samples: the same weights and batches.
 
     Parameters
     ----------
@@ -27,10 +27,8 @@ class Course:
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
-        objective = estimator.objective(X, y)
-        problem = estimator._problem(X, y, None, False, True)[3]
-        estimator._initial_parameters(problem)  # the draws that fit makes before it shuffles
-        self.w: NDArray[Any] = objective.x0.astype(problem.dtype)
+        problem, w = estimator._before_training(X, y)
+        self.w: NDArray[Any] = w.copy()  # the estimator keeps the initial ones
         self._grad = np.empty_like(self.w)
         self._runner, _ = estimator._epoch_runner(problem, self.w, None, estimator._rule(), False)
 
