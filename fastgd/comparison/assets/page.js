@@ -28,7 +28,7 @@ function layout(x, y) {
     // What was zoomed into stays in view as long as the axis is the same.
     uirevision: `${x.type} ${x.title.text}`,
     modebar: { bgcolor: "rgba(0,0,0,0)", color: variable("--quiet"), activecolor: variable("--accent") },
-    legend: narrow ? { orientation: "h", y: -0.25 } : { y: 0.98 },
+    legend: { tracegroupgap: 0, ...(narrow ? { orientation: "h", y: -0.25 } : { y: 0.98 }) },
   };
 }
 
