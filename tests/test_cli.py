@@ -543,6 +543,49 @@ def test_no_such_command():
     assert run("compair").exit_code == 2
 
 
+# Pictures and studies.
+
+
+def test_landscape_draws_what_is_asked_for(tmp_path):
+    for what, *options in (
+        ("saddle", "--solvers", "adam,lbfgs", "--steps", "5"),
+        ("network", "--problem", "iris-tanh", "--solvers", "adam", "--steps", "3"),
+    ):
+        picture = tmp_path / f"{what}.svg"
+        result = run("landscape", what, "--out", str(picture), *options)
+        assert result.exit_code == 0, result.output
+        assert "<svg" in picture.read_text("utf-8")
+        assert picture.name in result.stdout.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("landscape", "moon"), "moon"),
+        (("landscape", "network", "--problem", "rosenbrock"), "rosenbrock"),
+        (("landscape", "network", "--directions", "up"), "up"),
+        (("landscape", "--solvers", "adm"), "adm"),
+        (("landscape", "--out", "no-such-folder/a.png"), "--out"),
+        (("landscape", "--out", "a.xyz", "saddle"), "xyz"),
+        (("study", "nothing"), "nothing"),
+        (("study", "vanishing", "--out", "no-such-folder"), "--out"),
+    ],
+)
+def test_landscape_and_study_refuse(arguments, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(run(*arguments), told)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_prints_its_table_and_its_sentence(tmp_path):
+    result = run("study", "vanishing", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "study-vanishing.png").read_bytes().startswith(b"\x89PNG")
+    said = words(result.stdout)
+    assert "logistic" in said
+    assert "hidden layers the first layer's gradient is" in said
+
+
 # Warm-up.
 
 AFTER_WARMUP = """
@@ -560,6 +603,9 @@ MLPClassifier((5,), solver="lbfgs", loss="hinge").fit(X, y > 1).predict(X)
 MLPRegressor("poisson", (5,), solver=RMSprop(centered=True), max_iter=2).fit(X, y).predict(X)
 sparse = scipy.sparse.csr_matrix(X.astype("f"))
 MLPClassifier((5,), "tanh", max_iter=2).fit(sparse, np.arange(40)).predict(sparse)
+for solver in "bfgs", "newton-cg", "levenberg-marquardt":
+    MLPRegressor(hidden_layer_sizes=(5,), solver=solver, max_iter=2).fit(X, y)
+MLPClassifier((5,), "silu", solver="trust-exact", max_iter=2).fit(sparse, y)
 """
 
 
