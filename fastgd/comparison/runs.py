@@ -35,7 +35,7 @@ MANY = 10**6
 # A whole run keeps about this many points; more would be seen by nobody.
 MOST_POINTS = 200
 # What this process has run before.
-_compiled: set[tuple[str, str]] = set()
+_compiled: set[tuple[Any, str]] = set()
 # What a name of SciPy's takes besides the gradient.
 TAKES_HESSP = {"Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"}
 
@@ -332,7 +332,7 @@ def _compile(solver: Solver, problem: Problem, seed: int, mode: str, ratios: Cos
     """Make a step of the solver; how much longer that took than a second one."""
     # What is compiled depends on the class of a rule, not on its numbers.
     method = type(solver.method).__qualname__ if is_rule(solver.method) else solver.method
-    key = str(method), repr(problem)
+    key = method, repr(problem)
     if key in _compiled:
         return 0.0
     _compiled.add(key)
