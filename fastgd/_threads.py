@@ -18,7 +18,6 @@ import joblib
 
 _lock = threading.Lock()
 _users: dict[object, int] = {}  # threads in use, by who asked for them
-_blas_users: dict[object, Any] = {}  # who wants BLAS on one thread; under None what was before
 
 _n_processors = functools.cache(joblib.cpu_count)
 
@@ -37,7 +36,8 @@ def allowed_threads(n_jobs: int | None = None) -> int:
     if n_jobs is not None:
         wanted = n_jobs if n_jobs > 0 else n_processors + 1 + n_jobs
         return int(min(max(wanted, 1), n_processors))
-    return int(min([n_processors, *_library_threads()]))
+    limits = [library["num_threads"] for library in _libraries().info()]
+    return int(min([n_processors, *limits]))
 
 
 def threads_worth(multiplications: int, n_jobs: int | None, least: int) -> int:
@@ -47,35 +47,6 @@ def threads_worth(multiplications: int, n_jobs: int | None, least: int) -> int:
     """
     wanted = multiplications // least
     return 1 if wanted < 2 else int(min(wanted, allowed_threads(n_jobs)))
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Context in which the BLAS libraries use one thread.
-
-    Where another process has one of the processors, theirs wait for each other: a factorisation
-    of 300 columns then takes 100 ms instead of 0.3.  The limit is that of the process: the first
-    one in sets it, the last one out takes it back.
-    """
-    me = object()
-    with _lock:
-        if not _blas_users:
-            _blas_users[None] = _library_threads(), _libraries().limit(limits=1)
-        _blas_users[me] = None
-    try:
-        yield
-    finally:
-        with _lock:
-            _blas_users.pop(me, None)
-            if len(_blas_users) == 1:
-                _blas_users.pop(None)[1].restore_original_limits()
-
-
-def _library_threads() -> list[int]:
-    """Threads that each library may use, apart from our own limit."""
-    if None in _blas_users:
-        return _blas_users[None][0]
-    return [library["num_threads"] for library in _libraries().info()]
 
 
 @functools.cache
@@ -105,9 +76,6 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _users.clear()
-    if None in _blas_users:
-        _blas_users[None][1].restore_original_limits()
-    _blas_users.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -23,6 +23,7 @@ from fastgd.kernels.loss_parts import link_part, loss_curvature_part, loss_part
 from fastgd.kernels.losses import LOSSES
 from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.optimizers import OPTIMIZERS, Optimizer
+from fastgd.solvers.cholesky import solve_definite
 
 
 def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -56,6 +57,7 @@ def _train(dtype: np.dtype[Any]) -> None:
     f.hessp(f.x0, f.x0)
     f.residuals(f.x0)
     f.normal_equations(f.x0)
+    solve_definite(np.eye(2), 0.0, np.ones(2))
     model.predict(X)
     model.predict(scipy.sparse.csr_array(X))
     w = np.zeros(3, dtype)

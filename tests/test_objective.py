@@ -1,12 +1,17 @@
 """The objective as a function: its curvature, its residuals, and what it does for an estimator."""
 
+import copy
+import gc
 import itertools
 import json
+import pickle
 import tracemalloc
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pytest
 import scipy.optimize
@@ -734,3 +739,46 @@ def test_an_objective_of_other_features_needs_a_new_start():
         net.objective(X[:, :4], y)
     assert state(net) == before
     assert net.set_params(warm_start=False).objective(X[:, :4], y).layers["n_in"][0] == 4
+
+
+# Copies, other processes, other threads.
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f))])
+def test_a_copy_stands_for_itself(copied):
+    """Its buffers are its own: the original may be gone, or at work elsewhere."""
+    f = make_objective()
+    w, v = vectors(f)
+    expected = f.fun_and_grad(w), f.hessp(w, v)
+    g = copied(f)
+    assert g.counts == f.counts
+    np.testing.assert_array_equal(g.x0, f.x0)
+    f.fun_and_grad(2 * w)
+    del f
+    gc.collect()
+    noise = [np.ones(10_000) for _ in range(50)]  # where freed buffers would be
+    (value, gradient), product = g.fun_and_grad(w), g.hessp(w, v)
+    assert value == expected[0][0]
+    np.testing.assert_array_equal(gradient, expected[0][1])
+    np.testing.assert_array_equal(product, expected[1])
+    assert len(noise) == 50
+
+
+def test_other_processes_evaluate_it():
+    f = make_objective()
+    points = [f.x0 * scale for scale in (0.5, 1.0, 2.0)]
+    values = joblib.Parallel(2)(joblib.delayed(f.fun)(w) for w in points)
+    assert values == [f.fun(w) for w in points]
+
+
+def test_threads_take_turns():
+    f = make_objective(n=500)
+    w, v = vectors(f)
+    points = [w * scale for scale in np.linspace(0.5, 2, 40)]
+    expected = [(f.fun_and_grad(x), f.hessp(x, v)) for x in points]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: (f.fun_and_grad(x), f.hessp(x, v)), points))
+    for ((value, gradient), product), ((v0, g0), p0) in zip(found, expected, strict=True):
+        assert value == v0
+        np.testing.assert_array_equal(gradient, g0)
+        np.testing.assert_array_equal(product, p0)

@@ -12,6 +12,8 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 import threadpoolctl
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -19,6 +21,7 @@ from fastgd import MLPClassifier, MLPRegressor
 from fastgd.neural_network import TrainingInterrupted
 from fastgd.solvers import SOLVERS
 from fastgd.solvers.box import MANY, search_box
+from fastgd.solvers.cholesky import solve_definite
 
 GLOBAL = {"differential-evolution", "dual-annealing"}
 LEAST_SQUARES = {"levenberg-marquardt"}
@@ -669,3 +672,22 @@ def test_searches_beat_their_start(solver):
     f = net.objective(X, y)
     net.set_weights(far)
     assert net.fit(X, y).loss_ < 0.3 * f.fun(far)
+
+
+# Linear systems.
+
+
+@given(n=st.integers(1, 40), seed=st.integers(0, 10**6), shift=st.floats(0, 10))
+def test_definite_systems_are_solved_as_lapack_does(n, seed, shift):
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=(n, n)) + 3 * np.eye(n)
+    matrix, right = factor @ factor.T + np.eye(n), rng.normal(size=n)
+    expected = np.linalg.solve(matrix + shift * np.eye(n), right)
+    # The upper triangle may be anything.
+    lower = np.tril(matrix) + np.triu(np.full((n, n), np.nan), 1)
+    np.testing.assert_allclose(solve_definite(lower, shift, right), expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("diagonal", [[1.0, -1.0], [1.0, 0.0], [np.nan, 1.0], [1.0, np.inf]])
+def test_what_is_not_definite_is_noticed(diagonal):
+    assert solve_definite(np.diag(diagonal), 0.0, np.array([1.0, np.inf])) is None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
-from fastgd._threads import one_blas_thread
+from fastgd.kernels.cholesky import solve_in_place
 
 
 def solve_definite(
@@ -27,15 +26,16 @@ def solve_definite(
     -------
     x : ndarray of shape (n,) or None
         None where the matrix is not positive definite to working precision, or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> solve_definite(np.diag([1.0, 3.0]), 1.0, np.array([2.0, 8.0]))
+    array([1., 2.])
     """
-    shifted = matrix.astype(np.float64)
+    shifted = np.array(matrix, np.float64, order="C")
     shifted[np.diag_indices_from(shifted)] += shift
-    try:
-        with one_blas_thread():
-            factor = scipy.linalg.cho_factor(
-                shifted, lower=True, overwrite_a=True, check_finite=False
-            )
-            solution = scipy.linalg.cho_solve(factor, right, check_finite=False)
-    except scipy.linalg.LinAlgError:
+    solution = np.array(right, np.float64)
+    if not solve_in_place(shifted, solution):
         return None
     return solution if np.isfinite(solution).all() else None
