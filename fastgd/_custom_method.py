@@ -97,6 +97,13 @@ class Function:
         return gradient
 
 
+def outcome(status: int, **fields: Any) -> scipy.optimize.OptimizeResult:
+    """SciPy's result, with what follows from the status."""
+    return scipy.optimize.OptimizeResult(
+        status=status, success=status == CONVERGED, message=MESSAGES[status], **fields
+    )
+
+
 def checked_start(x0: Any) -> NDArray[np.float64]:
     """A copy of the first point, float64 of shape (n,)."""
     x = np.array(x0, np.float64).ravel()

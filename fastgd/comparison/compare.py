@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from fastgd.comparison.problems import FunctionProblem, Problem, as_problems
 from fastgd.comparison.provenance import provenance
 from fastgd.comparison.reference import Reference, cost_ratios, reference
 from fastgd.comparison.result import Comparison
-from fastgd.comparison.runs import Budget, CostRatios, Run, run_solver, single_threaded
+from fastgd.comparison.runs import Budget, run_solver, single_threaded
 from fastgd.comparison.solvers import Solver, as_solvers, description
 from fastgd.comparison.tuning import TRIALS, Tuned, tune
 
@@ -203,18 +204,16 @@ def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
     return fresh
 
 
-class Job(NamedTuple):
-    """A function and what it is called with, in whatever process."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-
-    def run(self) -> Any:
-        with single_threaded():
-            return self.function(*self.arguments)
+Job = Callable[[], Any]
 
 
-Stage = tuple[str, list[Job], Callable[[Any], None]]
+def _alone(job: Job) -> Any:
+    """Do a job, in whatever process, with one thread."""
+    with single_threaded():
+        return job()
+
+
+Stage = tuple[str, Sequence[Job], Callable[[Any], None]]
 
 
 def _stages(plan: Plan, comparison: Comparison, sensitivity: bool) -> Iterator[Stage]:
@@ -222,7 +221,7 @@ def _stages(plan: Plan, comparison: Comparison, sensitivity: bool) -> Iterator[S
     missing = [problem for problem in plan.problems if problem.name not in comparison.ratios]
     # One after the other and alone, because they are timed.
     for problem in missing:
-        comparison.ratios[problem.name] = Job(cost_ratios, (problem,)).run()
+        comparison.ratios[problem.name] = _alone(partial(cost_ratios, problem))
     yield _references(plan, comparison)
     if plan.track == "tuned":
         yield _tuning(plan, comparison)
@@ -233,7 +232,7 @@ def _stages(plan: Plan, comparison: Comparison, sensitivity: bool) -> Iterator[S
 
 def _references(plan: Plan, comparison: Comparison) -> Stage:
     jobs = [
-        Job(_named_reference, (problem, seed, plan.mode))
+        partial(_named_reference, problem, seed, plan.mode)
         for problem in plan.problems
         for seed in range(len(comparison.references.get(problem.name, ())), plan.seeds)
     ]
@@ -254,8 +253,8 @@ def _named_reference(problem: Problem, seed: int, mode: str) -> tuple[str, int, 
 def _tuning(plan: Plan, comparison: Comparison) -> Stage:
     done = {(tuned.problem, tuned.solver) for tuned in comparison.tuning}
     jobs = [
-        Job(tune, (solver, problem, plan.n_trials, plan.budget, plan.mode,
-                   comparison.ratios[problem.name], plan.random_state))
+        partial(tune, solver, problem, plan.n_trials, plan.budget, plan.mode,
+                comparison.ratios[problem.name], plan.random_state)
         for problem in plan.problems
         for solver in plan.solvers
         if (problem.name, solver.name) not in done
@@ -308,28 +307,21 @@ def _job(
     plan: Plan, comparison: Comparison, solver: Solver, problem: Problem, seed: int,
     settings: dict[str, float],
 ) -> Job:  # fmt: skip
-    ratios = comparison.ratios[problem.name]
-    return Job(_one_run, (solver, problem, seed, plan.budget, plan.mode, ratios, settings))
-
-
-def _one_run(
-    solver: Solver, problem: Problem, seed: int, budget: Budget, mode: str, ratios: CostRatios,
-    settings: dict[str, float],
-) -> Run:  # fmt: skip
-    return run_solver(
-        solver, problem, seed, budget=budget, mode=mode, ratios=ratios, settings=settings
-    )
+    return partial(
+        run_solver, solver, problem, seed, budget=plan.budget, mode=plan.mode,
+        ratios=comparison.ratios[problem.name], settings=settings,
+    )  # fmt: skip
 
 
 def _run_all(
-    what: str, jobs: list[Job], keep: Callable[[Any], None], n_jobs: int | None,
+    what: str, jobs: Sequence[Job], keep: Callable[[Any], None], n_jobs: int | None,
     progress: Progress | None,
 ) -> None:  # fmt: skip
     """Run the jobs, and keep each result as it comes."""
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     if progress is not None:
         progress(what, 0, len(jobs))
-    results = parallel(joblib.delayed(Job.run)(job) for job in jobs)
+    results = parallel(joblib.delayed(_alone)(job) for job in jobs)
     try:
         for i, result in enumerate(results, 1):
             keep(result)

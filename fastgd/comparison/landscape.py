@@ -15,7 +15,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from fastgd.comparison.problems import FunctionProblem, NetworkProblem, as_problems
-from fastgd.comparison.runs import Budget, CostRatios, Watch, _run
+from fastgd.comparison.runs import Budget, CostRatios, Watch, follow
 from fastgd.comparison.solvers import Solver, as_solvers
 from fastgd.kernels.layout import parameter_views
 from fastgd.optimizers import SGD, Adagrad, Adam, RMSprop
@@ -147,7 +147,7 @@ def path(solver: Solver, problem: Any, seed: int, n_steps: int) -> NDArray[np.fl
     instance = problem.at(seed)
     watch = PathWatch(instance, n_steps)
     with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-        _run(solver, instance, watch, CostRatios(), Budget(np.inf, np.inf), seed)
+        follow(solver, instance, watch, CostRatios(), Budget(np.inf, np.inf), seed)
     return np.array(watch.points)
 
 

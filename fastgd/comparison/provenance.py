@@ -23,15 +23,14 @@ def provenance() -> dict[str, Any]:
         "processor": processor(),
         "processors": joblib.cpu_count(),
         "threads of a run": 1,
-        "blas": ", ".join(
-            sorted(
-                {
-                    f"{lib['internal_api']} {lib['version']}"
-                    for lib in threadpoolctl.threadpool_info()
-                }
-            )
-        ),
+        "blas": blas(),
     }
+
+
+def blas() -> str:
+    """Names and versions of the BLAS libraries in use."""
+    libraries = (lib for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas")
+    return ", ".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in libraries}))
 
 
 def processor() -> str:

@@ -144,18 +144,20 @@ class Comparison:
             known[key] = np.array([cost if cost <= budget else math.inf for cost in found])
         return known[key]
 
-    def median_costs(self, target: float, axis: str = "passes") -> dict[str, NDArray[np.float64]]:
+    def median_costs(
+        self, target: float, axis: str = "passes", solvers: list[str] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
         """Median cost over seeds of each solver on each problem, in the order of ``problems``."""
         return {
             solver: np.array([
                 median_cost(self.costs(problem, solver, target, axis).tolist())
                 for problem in self.problems
             ])
-            for solver in self.solvers
+            for solver in (solvers or self.solvers)
         }  # fmt: skip
 
     def _instances(self, axis: str, solvers: list[str] | None) -> dict[str, NDArray[np.float64]]:
-        of_targets = [self.median_costs(target, axis) for target in self.targets]
+        of_targets = [self.median_costs(target, axis, solvers) for target in self.targets]
         return {
             solver: np.concatenate([costs[solver] for costs in of_targets])
             for solver in (solvers or self.solvers)

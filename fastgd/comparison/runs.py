@@ -311,7 +311,7 @@ def run_solver(
     with single_threaded(), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # a budget that ends a solver is no reason to warn
         try:
-            steps = _run(solver, instance, watch, ratios, budget, seed)
+            steps = follow(solver, instance, watch, ratios, budget, seed)
         except Exception as error:
             # Whatever a solver or a user's function raises is a result, not the end of the others.
             steps, watch.status, watch.reason = 0, "failed", f"{type(error).__name__}: {error}"
@@ -345,7 +345,7 @@ def _compile(solver: Solver, problem: Problem, seed: int, mode: str, ratios: Cos
     return max(taken[0] - taken[1], 0.0)
 
 
-def _run(
+def follow(
     solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, budget: Budget, seed: int
 ) -> int:
     """Run until the watch says that it is over; the number of steps."""

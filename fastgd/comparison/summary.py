@@ -21,7 +21,7 @@ def summary(comparison: Comparison, axis: str = "passes") -> list[str]:
     by_seconds = comparison.table("seconds")[0]["solver"]
     if by_seconds != best:
         sentences.append(f"Counted in seconds instead, {by_seconds} is ahead.")
-    sentences += [_troubles(row) for row in rows if _troubles(row)]
+    sentences += filter(None, map(_troubles, rows))
     for tuned in comparison.tuning:
         if tuned.on_edge:
             sentences.append(

@@ -18,6 +18,7 @@ from fastgd._custom_method import (
     Function,
     checked_start,
     notifier,
+    outcome,
     refuse,
 )
 from fastgd.optimizers.optimizer import Optimizer
@@ -116,10 +117,7 @@ def minimize_by_rule(
         value, g = function.fun(x), function.grad(x)
     if disp:
         print(f"{MESSAGES[status]} Value {value:f} after {nit} steps of {name}.")
-    return scipy.optimize.OptimizeResult(
-        x=x, fun=value, jac=g, nit=nit, nfev=function.nfev, njev=function.njev, status=status,
-        success=status == CONVERGED, message=MESSAGES[status],
-    )  # fmt: skip
+    return outcome(status, x=x, fun=value, jac=g, nit=nit, nfev=function.nfev, njev=function.njev)
 
 
 def _has_settled(function: Function, optimizer: Optimizer, x: Any, g: Any, tol: float) -> bool:

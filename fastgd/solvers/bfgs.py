@@ -19,6 +19,7 @@ from fastgd._custom_method import (
     Function,
     checked_start,
     notifier,
+    outcome,
     refuse,
 )
 from fastgd.kernels.quasi_newton import update_and_multiply
@@ -154,9 +155,9 @@ def minimize_bfgs(
         status = NOT_A_NUMBER
     if disp:
         print(f"{MESSAGES[status]} Value {value:f} after {nit} iterations.")
-    return scipy.optimize.OptimizeResult(
-        fun=value, jac=g, hess_inv=matrix.whole(), nfev=function.nfev, njev=function.njev,
-        status=status, success=status == CONVERGED, message=MESSAGES[status], x=x, nit=nit,
+    return outcome(
+        status, x=x, fun=value, jac=g, hess_inv=matrix.whole(), nit=nit, nfev=function.nfev,
+        njev=function.njev,
     )  # fmt: skip
 
 

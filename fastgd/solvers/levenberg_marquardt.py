@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fastgd._custom_method import (
     CONVERGED,
-    MESSAGES,
     NOT_A_NUMBER,
     PRECISION_LOSS,
     STOPPED,
     TOO_MANY_ITERATIONS,
     notifier,
+    outcome,
 )
 from fastgd.kernels.losses import SquaredError
 from fastgd.solvers.cholesky import solve_definite
@@ -82,10 +82,7 @@ def levenberg_marquardt(
         if told(x, equations.fun):
             status = STOPPED
             break
-    return scipy.optimize.OptimizeResult(
-        x=x, fun=equations.fun, jac=equations.grad, nit=nit, status=status,
-        success=status == CONVERGED, message=MESSAGES[status],
-    )  # fmt: skip
+    return outcome(status, x=x, fun=equations.fun, jac=equations.grad, nit=nit)
 
 
 def damped_step(

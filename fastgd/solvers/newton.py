@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fastgd._custom_method import (
     CONVERGED,
-    MESSAGES,
     NOT_A_NUMBER,
     PRECISION_LOSS,
     STOPPED,
     TOO_MANY_ITERATIONS,
     notifier,
+    outcome,
 )
 from fastgd.solvers.cholesky import solve_definite
 from fastgd.solvers.line_search import line_search
@@ -70,10 +70,7 @@ def newton(
         if told(x, value):
             status = STOPPED
             break
-    return scipy.optimize.OptimizeResult(
-        x=x, fun=value, jac=g, nit=nit, status=status, success=status == CONVERGED,
-        message=MESSAGES[status],
-    )  # fmt: skip
+    return outcome(status, x=x, fun=value, jac=g, nit=nit)
 
 
 def newton_step(hessian: NDArray[np.float64], g: NDArray[np.float64]) -> NDArray[np.float64]:

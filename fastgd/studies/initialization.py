@@ -31,7 +31,8 @@ def initialization() -> Study:
     for scheme, init in SCHEMES.items():
         for depth in DEPTHS:
             first, last = gradient_norms(X, y, init, depth)[[0, -1]]
-            rows.append((scheme, depth, first, last, _accuracy(X, y, X_test, y_test, init, depth)))
+            accuracy = accuracy_after_training(X, y, X_test, y_test, init, depth)
+            rows.append((scheme, depth, first, last, accuracy))
     deepest = {row[0]: row for row in rows if row[1] == DEPTHS[-1]}
     shallow = {row[0]: row for row in rows if row[1] == DEPTHS[0]}
     best = max(deepest.values(), key=lambda row: row[4])
@@ -76,7 +77,7 @@ def gradient_norms(
     return np.array([np.linalg.norm(part) for part in coefs])
 
 
-def _accuracy(
+def accuracy_after_training(
     X: Any, y: Any, X_test: Any, y_test: Any, init: Any, depth: int, activation: str = "relu"
 ) -> float:
     net = _network(init, depth, activation)
@@ -87,6 +88,3 @@ def _accuracy(
     if not np.isfinite(w).all():
         return float("nan")
     return float(net.set_weights(w).score(X_test, y_test))
-
-
-accuracy_after_training = _accuracy
