@@ -43,6 +43,7 @@ from fastgd.kernels.plan import (
     smaller,
     state_rows,
 )
+from fastgd.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastgd.kernels.team import barrier, next_piece, share
 
 
@@ -152,7 +153,13 @@ def run_batches(plans, first_batch, last_batch, t):
 
     The number of updates made so far goes to ``plan.updates``.
     """
-    plan = plans[0]
+    before = flush_subnormals()
+    train(plans[0], first_batch, last_batch, t)
+    restore_subnormals(before)
+
+
+@njit
+def train(plan, first_batch, last_batch, t):
     has_limits = plan.clip != 0
     # A rule that looks at all parameters together has one chunk, whatever the gradient has.
     at_once = not has_limits and plan.n_state_chunks == plan.n_chunks

@@ -22,6 +22,7 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
+from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.parts import native_call
 from fastgd.kernels.plan import larger, smaller
 from fastgd.kernels.tiles import (
@@ -274,8 +275,8 @@ def product_entries(dtype: Any, longest: int) -> dict[str, Any]:
     return {
         "product": product,
         "tiles": tiles,
-        "panel": np.empty(PANELS * depth * 2 * VECTOR_BYTES // dtype.itemsize, dtype),
-        "packed": np.empty(depth * PACKED_ROWS, dtype),
+        "panel": aligned_empty(PANELS * depth * 2 * VECTOR_BYTES // dtype.itemsize, dtype),
+        "packed": aligned_empty(depth * PACKED_ROWS, dtype),
         "by_blas": not HAS_TILES,
     }
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd.kernels.activations import ACTIVATIONS, NAMES, NEEDS_RAW, activation_addresses
+from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.tiles import HAS_TILES
@@ -138,7 +139,7 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int) -> Plan:
         n_layers=layers.size,
         rows=rows,
         activations=np.array(addresses, np.int64),
-        units=np.empty(rows * kept, dtype),
+        units=aligned_empty(rows * kept, dtype),
         **product_entries(dtype, longest_sum(layers, rows)),
     )
 
@@ -163,8 +164,8 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         chunks=chunks,
         n_chunks=chunks.size - 1,
         target_words=n_outputs_y * y_dtype.itemsize // 4,
-        x=np.empty(rows * n_gathered, dtype),
-        delta=np.empty(rows * int(layers["n_out"].sum()), dtype),
+        x=aligned_empty(rows * n_gathered, dtype),
+        delta=aligned_empty(rows * int(layers["n_out"].sum()), dtype),
         targets=np.empty(rows * n_outputs_y, y_dtype),
         weights=np.ones(rows, dtype),
         squares=np.zeros((chunks.size - 1, layers.size + 1)),

@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastgd._record import checked
+from fastgd.kernels.aligned import aligned_copy
 from fastgd.kernels.layout import chunk_bounds, parameter_views
 from fastgd.kernels.limits import Limits
 from fastgd.kernels.losses import is_loss
@@ -148,7 +149,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             for name in ("loss_", "n_passes_"):
                 self.__dict__.pop(name, None)
         else:
-            w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).copy()
+            w = aligned_copy(flat_parameters(self.coefs_, self.intercepts_, problem.sizes))
         self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
         return problem, w
 
@@ -293,7 +294,9 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         self, problem: Problem, samples: Any, rule: Any, context: Any, incremental: bool
     ) -> None:
         """Go on from the parameters of the last fit."""
-        w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes).astype(problem.dtype)
+        w = aligned_copy(
+            flat_parameters(self.coefs_, self.intercepts_, problem.sizes), problem.dtype
+        )
         if not hasattr(self, "grad_norm_curve_"):  # parameters that the user set by hand
             self._forget()
         if self.best_loss_ is None and not self._stops_early:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastgd.kernels.aligned import aligned_copy, aligned_empty
 from fastgd.optimizers import Optimizer
 
 
@@ -28,8 +29,8 @@ class Course:
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         problem, w = estimator._before_training(X, y)
-        self.w: NDArray[Any] = w.copy()  # the estimator keeps the initial ones
-        self._grad = np.empty_like(self.w)
+        self.w: NDArray[Any] = aligned_copy(w)  # the estimator keeps the initial ones
+        self._grad = aligned_empty(self.w.size, self.w.dtype)
         self._runner, _ = estimator._epoch_runner(problem, self.w, None, estimator._rule(), False)
 
     @property

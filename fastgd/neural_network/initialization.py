@@ -6,12 +6,15 @@ Each takes (random_state, fan_in, fan_out, activation) and returns a weight matr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
+
+from fastgd.kernels.aligned import aligned_empty
 
 Layer = tuple[NDArray[Any], NDArray[Any]]
 
@@ -67,7 +70,9 @@ def initial_parameters(
     ``activations`` has one name for each layer with weights.  A callable ``init`` is called with
     (fan_in, fan_out, random_state) and returns the weights (fan_in, fan_out); biases are then 0.
     """
-    weights, biases = [], []
+    n_weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
+    w = aligned_empty(n_weights + sum(sizes[1:]), dtype)
+    weights, biases = 0, n_weights
     for fan_in, fan_out, activation in zip(sizes[:-1], sizes[1:], activations, strict=True):
         if callable(init):
             drawn = np.asarray(init(fan_in, fan_out, random_state), np.float64)
@@ -79,6 +84,7 @@ def initial_parameters(
                 f"init must return finite weights of shape {(fan_in, fan_out)},"
                 f" got an array of shape {layer[0].shape} from {init!r}."
             )
-        weights.append(np.ravel(layer[0]))
-        biases.append(layer[1])
-    return np.concatenate(weights + biases).astype(dtype)
+        w[weights : weights + fan_in * fan_out] = np.ravel(layer[0])
+        w[biases : biases + fan_out] = layer[1]
+        weights, biases = weights + fan_in * fan_out, biases + fan_out
+    return w

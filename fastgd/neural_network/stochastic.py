@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from fastgd.kernels.aligned import aligned_empty
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.validation import HeldOut
@@ -51,7 +52,7 @@ def train_by_epochs(
     interrupted : bool
         Whether the user pressed Ctrl-C.
     """
-    grad = np.empty_like(w)
+    grad = aligned_empty(w.size, w.dtype)
     estimator.n_iter_ = estimator.n_passes_ = 0
     best_w = w.copy() if estimator.early_stopping else w
     interrupted = False

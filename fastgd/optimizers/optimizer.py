@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastgd._jit import is_ours
 from fastgd._record import checked
 from fastgd._threads import allowed_threads, reserved
+from fastgd.kernels.aligned import aligned_copy, aligned_zeros
 from fastgd.kernels.epoch import Memory, apply_step, rule_part, step_in_python
 from fastgd.kernels.layout import CHUNK_PARAMETERS
 from fastgd.kernels.parts import Part
@@ -97,7 +98,7 @@ class Optimizer:
         k = len(getattr(self.rule, "state", ()))
         n_scalars = len(getattr(self.rule, "scalars", ()))
         self.memory = Memory(
-            np.zeros(k * w.size, w.dtype), np.zeros((chunks.size - 1, n_scalars)), chunks, k
+            aligned_zeros(k * w.size, w.dtype), np.zeros((chunks.size - 1, n_scalars)), chunks, k
         )
 
     @property
@@ -128,7 +129,7 @@ class Optimizer:
             return None
         fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
         fresh.n_updates = self.n_updates
-        fresh.memory = its._replace(arrays=mine.arrays.astype(w.dtype), scalars=mine.scalars.copy())
+        fresh.memory = its._replace(arrays=aligned_copy(mine.arrays, w.dtype), scalars=mine.scalars.copy())
         return fresh
 
     def update(self, w: NDArray[Any], g: NDArray[Any]) -> None:
