@@ -130,11 +130,19 @@ def test_chunks_cut_the_parameters_between_rows(drawn):
 
 
 def test_chunks_are_of_a_size_that_is_worth_its_own_turn():
-    """A large layer is cut, a small one is not, and nobody gets a handful of parameters."""
+    """A large network is cut, a tiny one is not, and nobody gets a handful of parameters."""
     bounds = chunk_bounds(layer_table((784, 256, 10), ("relu",)))
     assert 6 <= bounds.size - 1 <= 2 * 784 * 256 // layout.CHUNK_PARAMETERS
     assert np.diff(bounds).min() >= layout.CHUNK_PARAMETERS // 2
-    assert chunk_bounds(layer_table((64, 32, 10), ("relu",))).size == 2
+    assert chunk_bounds(layer_table((4, 8, 3), ("relu",))).size == 2
+
+
+@pytest.mark.parametrize("sizes", [(64, 32, 10), (8, 64, 64, 2), (784, 256, 128, 10)])
+def test_two_threads_have_the_same_to_do(sizes):
+    bounds = chunk_bounds(layer_table(sizes, ("relu",) * (len(sizes) - 2)))
+    n_chunks, n = bounds.size - 1, bounds[-1]
+    assert n_chunks % 2 == 0
+    assert abs(bounds[n_chunks // 2] - n / 2) < 0.05 * n
 
 
 def test_dropout_belongs_to_hidden_layers():

@@ -37,9 +37,9 @@ def several_threads(pace=AlwaysTogether):
     """
     sizes = []
 
-    def noted(kernel, plans, size, *arguments):
+    def noted(kernel, plans, size, *arguments, **options):
         sizes.append(size)
-        return together(kernel, plans, size, *arguments)
+        return together(kernel, plans, size, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_threads, "_n_processors", lambda: 4)

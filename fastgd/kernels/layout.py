@@ -21,9 +21,9 @@ from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.tiles import HAS_TILES
 
 # Parameters are dealt out to threads in chunks of about this many, in small networks of an eighth
-# of all, and of whole rows, a multiple of the rows of a tile on every CPU.
-CHUNK_PARAMETERS, SMALLEST_CHUNK = 16_384, 2_048
-ROW_MULTIPLE = 12
+# of all, and of whole rows: a multiple of the rows of a tile on every CPU, if the chunks are large.
+CHUNK_PARAMETERS, SMALLEST_CHUNK = 16_384, 1_024
+ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
 # Where the derivatives are packed for each chunk, as they are in a wide layer, more rows make that
 # worth it.
 WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
@@ -106,17 +106,26 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     A chunk is what one thread computes the gradient of and updates at a time.  The chunks do not
     depend on the number of threads.
     """
+    n, n_weights = n_parameters(layers), int(layers[0]["biases"])
+    target = int(np.clip(n // 8, SMALLEST_CHUNK, CHUNK_PARAMETERS))
+    widest = int(layers["n_out"].max())
+    if widest >= WIDE:
+        target = max(target, ROWS_OF_A_WIDE_LAYER * widest)
+    least = max(target // 2, 1)
+    # An even number, so that two threads have the same to do.
+    n_chunks = 2 * round(n / (2 * target)) or 1
     bounds = [0]
-    target = int(np.clip(n_parameters(layers) // 8, SMALLEST_CHUNK, CHUNK_PARAMETERS))
-    for layer in layers:
+    for wanted in range(1, n_chunks):
+        place = min(n * wanted // n_chunks, n_weights - 1)
+        layer = layers[np.searchsorted(layers["weights"], place, side="right") - 1]
         n_in, n_out, start = int(layer["n_in"]), int(layer["n_out"]), int(layer["weights"])
-        wanted = max(target // n_out, ROW_MULTIPLE if n_out < WIDE else ROWS_OF_A_WIDE_LAYER)
-        n_pieces = max(1, round(n_in / wanted))
-        rows = -(-n_in // (ROW_MULTIPLE * n_pieces)) * ROW_MULTIPLE
-        ends = start + n_out * np.arange(rows, n_in + rows, rows).clip(max=n_in)
-        bounds += [int(end) for end in ends if end - bounds[-1] >= target // 2]
+        is_small = 4 * ROW_MULTIPLE * n_out > target
+        multiple = ROW_MULTIPLE_OF_SMALL if is_small else ROW_MULTIPLE
+        row = min(round((place - start) / (n_out * multiple)) * multiple, n_in)
+        if start + row * n_out - bounds[-1] >= least:
+            bounds.append(start + row * n_out)
     # What is left over, and the biases, belong to the last one.
-    bounds[max(len(bounds) - 1, 1) :] = [n_parameters(layers)]
+    bounds[max(len(bounds) - (n - bounds[-1] < least), 1) :] = [n]
     return np.array(bounds)
 
 

@@ -2,8 +2,9 @@
 
 Every member runs the same kernel with its own rank; ``barrier`` lets nobody on before all have
 come, ``next_piece`` deals out numbered pieces of work.  The members are ordinary Python threads
-which leave the GIL inside the kernel, made for one call and gone after it: nothing lives on that a
-fork could break, that a second user could collide with, or that would spin while nobody trains.
+which leave the GIL inside the kernel, made for one call or one fit and gone after it: nothing lives
+on that a fork could break, that a second user could collide with, or that would spin while nobody
+trains.
 (Numba's own layers do one of these each: a forked child of ``omp`` dies, two users of
 ``workqueue`` abort the process, and its launch costs 66 µs.)
 """
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
+import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,8 +31,10 @@ from fastgd.kernels.plan import Plan, smaller
 
 T = TypeVar("T")
 
-# Places of the counters: each has a cache line of its own, or the members would wait for lines.
-ARRIVED, CLAIMED, ABANDONED, N_COUNTERS = 16, 32, 48, 64
+# Places of the counters: each has a cache line of its own, or the members would wait for lines, and
+# a second one, because processors fetch them in pairs.  From CLAIMED on there is one for each member.
+LINE = 16
+ARRIVED, ABANDONED, CLAIMED = LINE, 2 * LINE, 3 * LINE
 
 # Then a waiting member lets other threads have its processor, which may be the one that it
 # waits for.  (Some 20 µs.)
@@ -119,10 +124,39 @@ def next_piece(plan, piece, n_pieces, round):
 
     ``piece`` is the one that the member had before, -1 at first.  Each member goes on until all
     are taken, in each round, which are counted from 0; between two rounds there is a barrier.
+
+    A member has its own pieces, the same in each round, so that what belongs to them stays in the
+    cache of its processor; when it has done them, it helps the others.
     """
     if plan.size == 1:
         return piece + 1
-    return _add(plan.counters, CLAIMED, 1) - round * (n_pieces + plan.size)
+    owner = plan.rank if piece < 0 else owner_of(plan, piece, n_pieces)
+    while True:
+        first = first_piece(plan, owner, n_pieces)
+        n_own = first_piece(plan, owner + 1, n_pieces) - first
+        # In each round every member comes once to each owner in vain.
+        before = round * (n_own + plan.size)
+        place = _add(plan.counters, CLAIMED + LINE * owner, 1) - before
+        if place < n_own:
+            return first + place
+        owner = (owner + 1) % plan.size
+        if owner == plan.rank:
+            return n_pieces
+
+
+@njit
+def first_piece(plan, owner, n_pieces):
+    """The first of the pieces that belong to a member; the one after the last for the next."""
+    return n_pieces * owner // plan.size
+
+
+@njit
+def owner_of(plan, piece, n_pieces):
+    """The member whom a piece belongs to."""
+    owner = 0
+    while first_piece(plan, owner + 1, n_pieces) <= piece:
+        owner += 1
+    return owner
 
 
 @njit
@@ -133,65 +167,132 @@ def share(plan, n, block):
     return smaller(lo * block, n), smaller(hi * block, n)
 
 
-def _other_processors() -> set[int]:
-    """All that this process may use but the one that it runs on; empty if the system can't tell.
+class Helpers:
+    """Threads that wait for work, to be used in a ``with`` statement, after which they are gone.
 
-    A thread often begins on its parent's processor, and it takes the system some ten
-    milliseconds to find that they would both do better apart: longer than many a slice.
+    A thread takes some tenths of a millisecond to start, as long as an epoch of a small network.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        return set()
-    return os.sched_getaffinity(0) - {_LIBC.sched_getcpu()}
+
+    def __init__(self) -> None:
+        self._helpers: list[_Helper] = []
+
+    def __enter__(self) -> Helpers:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for helper in self._helpers:
+            helper.give(None)
+        for helper in self._helpers:
+            helper.join()
+        self._helpers.clear()
+
+    def take(self, number: int) -> list[_Helper]:
+        """So many of them; none if the system has no more threads."""
+        while len(self._helpers) < number:
+            helper = _Helper()
+            try:
+                helper.start()
+            except RuntimeError:
+                return []
+            self._helpers.append(helper)
+        return self._helpers[:number]
 
 
-def together(kernel: Callable[..., T], plans: list[Plan], size: int, *arguments: Any) -> T:
+class _Helper(threading.Thread):
+    """Does one task after the other, until it gets None."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.is_idle = threading.Event()
+        self.is_idle.set()
+
+    def run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+            del task  # or the arrays behind it would live until the next one
+            self.is_idle.set()
+
+    def give(self, task: Callable[[], None] | None) -> None:
+        self.is_idle.clear()
+        self._tasks.put(task)
+
+
+@contextlib.contextmanager
+def _apart(helpers: list[_Helper]) -> Iterator[None]:
+    """Keep this thread on its processor, and the helpers off it.
+
+    The system takes some milliseconds to find out that two threads which never sleep would do
+    better on two processors: longer than many a slice.  And one that wakes up may be put where a
+    helper, which never sleeps either, already is.
+    """
+    usual = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set()
+    own = {_LIBC.sched_getcpu()} if len(usual) > 1 else set()
+    try:
+        with contextlib.suppress(OSError):  # not allowed everywhere, nor needed
+            if own:
+                os.sched_setaffinity(0, own)
+                for helper in helpers:
+                    os.sched_setaffinity(helper.native_id or 0, usual - own)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if own:
+                os.sched_setaffinity(0, usual)
+
+
+def together(
+    kernel: Callable[..., T],
+    plans: list[Plan],
+    size: int,
+    *arguments: Any,
+    helpers: Helpers | None = None,
+) -> T:
     """Let a team of ``size`` threads run ``kernel(plan.record, *arguments)``, each with its plan.
 
-    Returns what this thread's call returned, the one with the first plan.
+    Returns what this thread's call returned, the one with the first plan.  The others are
+    ``helpers``, or threads for this call.
 
     Raises
     ------
     BaseException
         What was raised in any of the threads; the others then stop at their next barrier.
     """
-    if size == 1:
+    if size > 1 and helpers is None:
+        with Helpers() as helpers:
+            return together(kernel, plans, size, *arguments, helpers=helpers)
+    members = helpers.take(size - 1) if helpers is not None else []
+    if not members:
         plans[0].set(rank=0, size=1)
         return kernel(plans[0].record, *arguments)
-    counters = np.zeros(N_COUNTERS, np.int64)
+    counters = np.zeros(CLAIMED + LINE * size, np.int64)
     for rank, plan in enumerate(plans[:size]):
         plan.set(rank=rank, size=size, counters=counters)
     failures: list[BaseException] = []
-    processors = _other_processors()
 
     def run(rank: int) -> Any:
         try:
-            if rank > 0 and processors:
-                with contextlib.suppress(OSError):  # not allowed everywhere, nor needed
-                    os.sched_setaffinity(0, processors)  # of this thread, which ends with the call
             return kernel(plans[rank].record, *arguments)
         except BaseException as error:
             counters[ABANDONED] = 1
             failures.append(error)
 
-    helpers = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(1, size)]
-    started = []
-    result, is_complete = None, False
+    result = None
     try:
-        for helper in helpers:
-            helper.start()
-            started.append(helper)
-        is_complete = True
-        result = run(0)
-    except BaseException as error:
+        with _apart(members):
+            for rank, member in enumerate(members, 1):
+                member.give(functools.partial(run, rank))
+            result = run(0)
+    except BaseException as error:  # an interruption, from outside of the kernel
         counters[ABANDONED] = 1
-        if is_complete or not isinstance(error, RuntimeError):
-            raise
-    finally:
-        for helper in started:
-            helper.join()
-    if not is_complete:
-        # No thread to be had.  Nobody got past the first barrier, so nothing is half done.
-        return together(kernel, plans, 1, *arguments)
+        failures.append(error)
+    for member in members:
+        while not member.is_idle.is_set():
+            try:
+                member.is_idle.wait()
+            except BaseException as error:
+                counters[ABANDONED] = 1
+                failures.append(error)
     if failures:
         raise failures[0]
     return result  # type: ignore[return-value]

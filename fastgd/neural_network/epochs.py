@@ -16,7 +16,7 @@ from fastgd.kernels.epoch import run_batches
 from fastgd.kernels.layout import multiplications, plans_of_team, team_size
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
-from fastgd.kernels.team import together
+from fastgd.kernels.team import Helpers, together
 from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.problem import Problem
 from fastgd.optimizers import Optimizer, schedules
@@ -86,7 +86,9 @@ class EpochRunner:
         self._plans = plans_of_team(plan, team_size(n_threads, batch_size))
         self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
 
-    def run(self, w: NDArray[Any], grad: NDArray[Any]) -> None:
+    def run(
+        self, w: NDArray[Any], grad: NDArray[Any], helpers: Helpers | None = None
+    ) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
         if self._shuffle:
             self._random_state.shuffle(self._order)
@@ -98,10 +100,10 @@ class EpochRunner:
         first = 0
         while first < self.n_batches:
             last = min(first + self._pace.n_batches, self.n_batches)
-            self._run_slice(first, last)
+            self._run_slice(first, last, helpers)
             first = last
 
-    def _run_slice(self, first: int, last: int) -> None:
+    def _run_slice(self, first: int, last: int, helpers: Helpers | None) -> None:
         optimizer = self.optimizer
         rates = np.full(last - first, optimizer.learning_rate)
         if self._schedule is not None:
@@ -113,7 +115,10 @@ class EpochRunner:
         with reserved(self._pace.n_threads) as n_threads:
             started = time.perf_counter()
             try:
-                together(run_batches, self._plans, n_threads, first, last, optimizer.n_updates)
+                together(
+                    run_batches, self._plans, n_threads, first, last, optimizer.n_updates,
+                    helpers=helpers,
+                )  # fmt: skip
             finally:
                 optimizer.n_updates = int(self._updates[0])
             self._pace.learn(n_threads, last - first, time.perf_counter() - started)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastgd.kernels.aligned import aligned_empty
+from fastgd.kernels.team import Helpers
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.validation import HeldOut
@@ -57,39 +58,40 @@ def train_by_epochs(
     best_w = w.copy() if estimator.early_stopping else w
     interrupted = False
     try:
-        for _ in range(max_epochs):
-            tasks.begin(w)
-            runner.run(w, grad)
-            _record_epoch(estimator, runner)
-            if held_out is not None:
-                improved = _record_validation(estimator, held_out, w)
-                if estimator.early_stopping and improved:
-                    best_w[:] = w
-            if _has_diverged(estimator, w):
-                estimator.stop_reason_ = "diverged: the parameters are not finite any more"
-                break
-            _count_no_improvement(estimator)
-            if policy == "invscaling":
-                rule_rate = runner.optimizer.rule.learning_rate
-                runner.optimizer.learning_rate = rule_rate / (estimator.t_ + 1) ** estimator.power_t
-            if tasks.end(w):
-                estimator.stop_reason_ = "stopped by a callback"
-                break
-            if estimator._no_improvement_count > estimator.n_iter_no_change:
-                if _stops(estimator, runner, policy):
+        with Helpers() as helpers:
+            for _ in range(max_epochs):
+                tasks.begin(w)
+                runner.run(w, grad, helpers)
+                _record_epoch(estimator, runner)
+                if held_out is not None:
+                    improved = _record_validation(estimator, held_out, w)
+                    if estimator.early_stopping and improved:
+                        best_w[:] = w
+                if _has_diverged(estimator, w):
+                    estimator.stop_reason_ = "diverged: the parameters are not finite any more"
                     break
-                estimator._no_improvement_count = 0
-            if incremental:
-                estimator.stop_reason_ = "one epoch of partial_fit"
-                break
-            if estimator.n_iter_ == max_epochs:
-                estimator.stop_reason_ = f"max_iter={max_epochs} epochs"
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({max_epochs}) reached and the"
-                    " optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
+                _count_no_improvement(estimator)
+                if policy == "invscaling":
+                    rule_rate = runner.optimizer.rule.learning_rate
+                    runner.optimizer.learning_rate = rule_rate / (estimator.t_ + 1) ** estimator.power_t
+                if tasks.end(w):
+                    estimator.stop_reason_ = "stopped by a callback"
+                    break
+                if estimator._no_improvement_count > estimator.n_iter_no_change:
+                    if _stops(estimator, runner, policy):
+                        break
+                    estimator._no_improvement_count = 0
+                if incremental:
+                    estimator.stop_reason_ = "one epoch of partial_fit"
+                    break
+                if estimator.n_iter_ == max_epochs:
+                    estimator.stop_reason_ = f"max_iter={max_epochs} epochs"
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({max_epochs}) reached and the"
+                        " optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=2,
+                    )
     except KeyboardInterrupt:
         interrupted = True
         estimator.stop_reason_ = "interrupted by the user"
