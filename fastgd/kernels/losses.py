@@ -35,7 +35,7 @@ from fastgd._jit import njit
 from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
 from fastgd.kernels.loss_parts import curvature, identity_link, pointwise
-from fastgd.kernels.plan import stack_array
+from fastgd.kernels.plan import smaller, stack_array
 from fastgd.kernels.rows import softmax_rows
 
 # float32 constants leave float32 arithmetic in float32, and are promoted by float64.
@@ -43,6 +43,10 @@ ONE = np.float32(1.0)
 TWO = np.float32(2.0)
 HALF = np.float32(0.5)
 ZERO = np.float32(0.0)
+
+# Single outputs, and the logarithms of narrow rows, come STRIP at a time: a multiple of the numbers,
+# and of the rows, that make a vector.
+STRIP = 64
 
 
 def sum_pointwise(self, z, y, weight, n_rows, k, delta):
@@ -52,18 +56,28 @@ def sum_pointwise(self, z, y, weight, n_rows, k, delta):
 @njit(reduction=True)
 def _sum_pointwise(self, z, y, weight, n_rows, k, delta):
     # Only the sum over samples may be reordered, not the arithmetic within ``pointwise``.
-    total = 0.0
-    if k == 1:
-        for i in range(n_rows):
-            value, slope = pointwise(self, z[i], y[i])
-            delta[i] = weight[i] * slope
-            total += np.float64(weight[i] * value)
-        return total
     for i in range(n_rows):
         for p in range(i * k, (i + 1) * k):
-            value, slope = pointwise(self, z[p], y[p])
-            delta[p] = weight[i] * slope
-            total += np.float64(weight[i] * value)
+            delta[p] = weight[i]
+    # Strip after strip of a fixed length: a compiler's vectors leave a rest, element by element,
+    # which of a small batch would be all.
+    zero, total = z.dtype.type(0.0), 0.0
+    some_z, some_y = stack_array(STRIP, zero), stack_array(STRIP, zero)
+    values, slopes = stack_array(STRIP, zero), stack_array(STRIP, zero)
+    for start in range(0, n_rows * k, STRIP):
+        m = smaller(STRIP, n_rows * k - start)
+        of_z, of_y, of_delta = (
+            z[start : start + m], y[start : start + m], delta[start : start + m],
+        )  # fmt: skip
+        for j in range(m):
+            some_z[j], some_y[j] = of_z[j], of_y[j]
+        for j in range(m, STRIP):
+            some_z[j], some_y[j] = of_z[0], of_y[0]
+        for j in range(STRIP):
+            values[j], slopes[j] = pointwise(self, some_z[j], some_y[j])
+        for j in range(m):
+            total += np.float64(of_delta[j] * values[j])
+            of_delta[j] *= slopes[j]
     return total
 
 
@@ -136,10 +150,6 @@ def exp_shifted(z, n_rows, k, out):
     # One flat loop, so that short rows are vectorised too.
     for p in range(n_rows * k):
         out[p] = exp(out[p])
-
-
-# The logarithms of narrow rows follow STRIP at a time: a multiple of the rows that make a vector.
-STRIP = 64
 
 
 @njit
