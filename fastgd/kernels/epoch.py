@@ -22,6 +22,7 @@ from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.network import (
     chunk_gradient,
+    gradient,
     losses_and_deltas,
     total_loss,
     total_weight_of,
@@ -44,7 +45,7 @@ from fastgd.kernels.plan import (
     state_rows,
 )
 from fastgd.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastgd.kernels.team import barrier, next_piece, share
+from fastgd.kernels.team import barrier, next_piece, part_of, share
 
 
 class Memory(NamedTuple):
@@ -170,8 +171,12 @@ def train(plan, first_batch, last_batch, t):
         total_weight = total_weight_of(plan, first, n_rows)
         if total_weight == 0.0:
             continue  # nothing to learn from
+        scale, kept = 1.0 / total_weight, plan.alpha / total_weight
         lo, hi = share(plan, n_rows, plan.loss_rows)
         losses_and_deltas(plan, first, lo, hi, t, True)
+        if plan.n_parts > 1:
+            for part in range(plan.rank, plan.n_parts, plan.size):
+                part_gradient(plan, part, first, n_rows, scale, kept)
         if not barrier(plan):
             break
         value = total_loss(plan, n_rows)
@@ -179,10 +184,10 @@ def train(plan, first_batch, last_batch, t):
         rate = float64s(plan, plan.rates, n_steps, n_steps + 1)[0]
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
         while chunk < plan.n_chunks:
-            chunk_gradient(
-                plan, chunk, first, n_rows, 1.0 / total_weight, plan.alpha / total_weight, plan.w,
-                False,
-            )  # fmt: skip
+            if plan.n_parts > 1:
+                add_part(plan, chunk)
+            else:
+                chunk_gradient(plan, chunk, first, n_rows, scale, kept, plan.w, False)
             note_squares(plan, chunk)
             if at_once:
                 update_chunk(plan, chunk, t, rate)
@@ -197,6 +202,34 @@ def train(plan, first_batch, last_batch, t):
                 update_as_a_whole(plan, t, rate)
         if not at_once and not barrier(plan):
             break
+
+
+@njit
+def part_gradient(plan, part, first, n_rows, scale, kept):
+    """Gradient by all parameters, over one part of the rows, after the two passes."""
+    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
+    n = last.biases + last.n_out
+    lo, hi = part_of(n_rows, plan.loss_rows, part, plan.n_parts)
+    target = plan.grad if part == 0 else plan.part_grad
+    # The penalty belongs to one of them.
+    kept = kept if part == 0 else 0.0
+    if lo < hi:
+        gradient(plan, 0, n, first, lo, hi, scale, kept, plan.w, target, False)
+        return
+    grad, w = reals(plan, target, 0, n), reals(plan, plan.w, 0, n)
+    n_weights, kept = layer_records(plan, plan.layers, 0, 1)[0].biases, grad.dtype.type(kept)
+    for i in range(n):
+        grad[i] = kept * w[i] if i < n_weights else 0
+
+
+@njit
+def add_part(plan, chunk):
+    """Add what the second part of the rows gave to a chunk of the gradient."""
+    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
+    grad = reals(plan, plan.grad, ends[0], ends[1])
+    more = reals(plan, plan.part_grad, ends[0], ends[1])
+    for i in range(grad.size):
+        grad[i] += more[i]
 
 
 @njit

@@ -27,6 +27,8 @@ ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
 # Where the derivatives are packed for each chunk, as they are in a wide layer, more rows make that
 # worth it.
 WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
+# Multiplications a step from which two threads may be worth it in a small network.
+WORTH_PARTS = 800_000
 # Rows whose losses are summed at a time, at least.
 LOSS_ROWS = 16
 # Rows of a batch for each thread at least.
@@ -183,14 +185,32 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     )
 
 
+def set_parts(plan: Plan) -> Plan:
+    """Let the plan of a training say whether the gradients of two parts of a batch are added.
+
+    Two threads exchange either what the layers put out and their derivatives, each of a half of
+    the rows, or gradients by all parameters.  What a processor has written comes to another one
+    line by line, ten nanoseconds each, which in small networks is as long as the products; so they
+    do what is less.  One thread alone adds two gradients as well, so that it gets the same bits.
+    """
+    layers, rows = plan["layers"], plan["rows"]
+    exchanged = rows * int(layers["n_in"][0] + 2 * layers["n_out"].sum())
+    if multiplications(layers, rows) < WORTH_PARTS or n_parameters(layers) > exchanged:
+        return plan
+    return plan.set(n_parts=2, part_grad=aligned_empty(n_parameters(layers), plan.dtype))
+
+
 def longest_sum(layers: NDArray[Any], rows: int) -> int:
     """Largest k of the matrix products of a network."""
     return max(int(layers["n_in"].max()), int(layers["n_out"].max()), rows)
 
 
-def team_size(n_threads: int, rows: int) -> int:
+def team_size(n_threads: int, rows: int, n_parts: int = 1) -> int:
     """How many threads can share a batch of so many rows; one where the products are not ours."""
-    return max(1, min(n_threads, rows // ROWS_OF_A_THREAD)) if HAS_TILES else 1
+    if not HAS_TILES:
+        return 1
+    most = rows // ROWS_OF_A_THREAD
+    return max(1, min(n_threads, most, n_parts if n_parts > 1 else most))
 
 
 def plans_of_team(plan: Plan, n_threads: int) -> list[Plan]:

@@ -72,7 +72,7 @@ def affine_signature(plan: Any) -> Any:
 
 def accumulate_signature(plan: Any) -> Any:
     i, f = types.int64, types.float64
-    return types.void(plan, i, i, f, f, i, i, i)
+    return types.void(plan, i, i, i, f, f, i, i, i, i)
 
 
 def outer_signature(plan: Any) -> Any:
@@ -90,11 +90,13 @@ def call_affine(typingctx, address, plan, first, lo, hi, out):
 
 
 @intrinsic
-def call_accumulate(typingctx, address, plan, first, n_rows, scale, kept, source, top, bottom):
-    """``grad = scale X[rows]ᵀ delta + kept source`` for the first layer, after ``call_affine``.
+def call_accumulate(
+    typingctx, address, plan, first, lo, hi, scale, kept, source, target, top, bottom
+):
+    """``target = scale X[rows]ᵀ delta + kept source`` for the first layer, after ``call_affine``.
 
-    For the rows ``top`` to ``bottom`` of its weights; ``source`` is the address of a vector like
-    ``grad``.
+    For the rows ``top`` to ``bottom`` of its weights, over the rows ``lo`` to ``hi`` of the batch;
+    ``source`` and ``target`` are addresses of vectors like ``w``.
     """
     return call_at(accumulate_signature(plan))
 
@@ -149,15 +151,15 @@ def dense_affine(plan, first, lo, hi, out):
     )  # fmt: skip
 
 
-def dense_accumulate(plan, first, n_rows, scale, kept, source, top, bottom):
+def dense_accumulate(plan, first, lo, hi, scale, kept, source, target, top, bottom):
     layer = layer_records(plan, plan.layers, 0, 1)[0]
     d, h = plan.n_features, layer.n_out
     at = (layer.weights + top * h) * plan.itemsize
     x = plan.x if plan.order != 0 else plan.values + first * d * plan.itemsize
-    deltas = plan.delta + layer.deltas * plan.rows * plan.itemsize
+    deltas = plan.delta + (layer.deltas * plan.rows + lo * h) * plan.itemsize
     gemm(
-        plan, bottom - top, h, n_rows, scale, x + top * plan.itemsize, 1, d, deltas, h, 1,
-        kept, source + at, h, plan.grad + at, h,
+        plan, bottom - top, h, hi - lo, scale, x + (lo * d + top) * plan.itemsize, 1, d,
+        deltas, h, 1, kept, source + at, h, target + at, h,
     )  # fmt: skip
 
 
@@ -240,15 +242,15 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
                 start = layer.weights + np.int64(indices[p]) * h
                 add_multiple(target, values[p], reals(plan, plan.w, start, start + h))
 
-    def accumulate(plan, first, n_rows, scale, kept, source, top, bottom):
+    def accumulate(plan, first, lo, hi, scale, kept, source, target, top, bottom):
         layer = layer_records(plan, plan.layers, 0, 1)[0]
         h = layer.n_out
         start, stop = layer.weights + top * h, layer.weights + bottom * h
-        target, old = reals(plan, plan.grad, start, stop), reals(plan, source, start, stop)
-        rest, factor = target.dtype.type(kept), target.dtype.type(scale)
-        for p in range(target.size):
-            target[p] = rest * old[p] if kept != 0.0 else 0
-        for i in range(n_rows):
+        grad, old = reals(plan, target, start, stop), reals(plan, source, start, stop)
+        rest, factor = grad.dtype.type(kept), grad.dtype.type(scale)
+        for p in range(grad.size):
+            grad[p] = rest * old[p] if kept != 0.0 else 0
+        for i in range(lo, hi):
             row = int64s(plan, plan.order, 0, first + i + 1)[first + i] if plan.order else first + i
             deltas = layer.deltas * plan.rows + i * h
             slopes = reals(plan, plan.delta, deltas, deltas + h)
@@ -259,8 +261,8 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
                 feature = np.int64(indices[p])
                 if top <= feature < bottom:
                     start = layer.weights + feature * h
-                    target = reals(plan, plan.grad, start, start + h)
-                    add_multiple(target, factor * values[p], slopes)
+                    grad = reals(plan, target, start, start + h)
+                    add_multiple(grad, factor * values[p], slopes)
 
     def outer(plan, first, lo, hi, out, stride):
         layer = layer_records(plan, plan.layers, 0, 1)[0]

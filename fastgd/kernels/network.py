@@ -126,37 +126,47 @@ def backpropagate(plan, lo, hi, step):
 
 @njit
 def chunk_gradient(plan, chunk, first, n_rows, scale, kept, source, keep_biases):
-    """Gradient by one chunk of the parameters, over all rows of a batch, after the two passes.
+    """Gradient by one chunk of the parameters, over all rows of a batch; see ``gradient``."""
+    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
+    gradient(plan, ends[0], ends[1], first, 0, n_rows, scale, kept, source, plan.grad, keep_biases)
 
-    ``grad = scale · gradient + kept · source`` for the weights, which adds the penalty, or what
-    earlier blocks of rows gave, without another pass over memory; ``source`` is the address of a
-    vector like ``grad``.  Biases grow if ``keep_biases``.
+
+@njit
+def gradient(plan, start, stop, first, lo, hi, scale, kept, source, target, keep_biases):
+    """Gradient by the parameters from ``start`` to ``stop``, whole rows of the weights.
+
+    Over the rows ``lo`` to ``hi`` of a batch, after the two passes::
+
+        target = scale · gradient + kept · source
+
+    for the weights, which adds the penalty, or what earlier blocks of rows gave, without another
+    pass over memory; both are addresses of vectors like ``w``.  Biases grow if ``keep_biases``.
     """
     size = plan.itemsize
-    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
-    lo, hi = ends[0], ends[1]
     for l in range(plan.n_layers):
         layer = layer_records(plan, plan.layers, l, l + 1)[0]
         h = layer.n_out
-        top, bottom = rows_of_chunk(layer, lo, hi)
+        top, bottom = rows_of_chunk(layer, start, stop)
         if top < bottom:
             if l == 0:
                 call_accumulate(
-                    plan.accumulate, plan, first, n_rows, scale, kept, source, top, bottom
+                    plan.accumulate, plan, first, lo, hi, scale, kept, source, target, top, bottom
                 )
             else:
                 below = layer_records(plan, plan.layers, l - 1, l)[0]
-                units = plan.units + (below.outputs * plan.rows + top) * size
+                units = plan.units + (below.outputs * plan.rows + lo * layer.n_in + top) * size
                 at = (layer.weights + top * h) * size
                 gemm(
-                    plan, bottom - top, h, n_rows, scale, units, 1, layer.n_in,
-                    plan.delta + layer.deltas * plan.rows * size, h, 1, kept, source + at, h,
-                    plan.grad + at, h,
+                    plan, bottom - top, h, hi - lo, scale, units, 1, layer.n_in,
+                    plan.delta + (layer.deltas * plan.rows + lo * h) * size, h, 1,
+                    kept, source + at, h, target + at, h,
                 )  # fmt: skip
-        if lo <= layer.biases < hi:
-            sums = reals(plan, plan.grad, layer.biases, layer.biases + h)
+        if start <= layer.biases < stop:
+            sums = reals(plan, target, layer.biases, layer.biases + h)
             deltas = layer.deltas * plan.rows
-            sum_rows(reals(plan, plan.delta, deltas, deltas + n_rows * h), scale, keep_biases, sums)
+            sum_rows(
+                reals(plan, plan.delta, deltas + lo * h, deltas + hi * h), scale, keep_biases, sums
+            )
 
 
 @njit

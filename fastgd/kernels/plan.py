@@ -74,6 +74,7 @@ ARRAYS = (
     "panel",  # * room for columns of a matrix; one per thread
     "packed",  # * room for rows of a matrix; one per thread
     "counters",  # of the team
+    "part_grad",  # * what the second part of a batch gives to the gradient (n,)
 )
 # What is called: the address of the code, and in ``…_fields`` that of its parameters.
 PARTS = (
@@ -97,6 +98,7 @@ NUMBERS = (
     "by_blas",
     "rank",  # of the thread that this plan is for
     "size",  # of its team
+    "n_parts",  # of a batch whose gradients are added, the same for any number of threads
 )
 
 
@@ -119,7 +121,7 @@ class Plan:
         self.dtype = np.dtype(dtype)
         self.record = np.zeros(1, plan_dtype(self.dtype))
         self._kept: dict[str, Any] = {}
-        self.set(itemsize=self.dtype.itemsize, size=1)
+        self.set(itemsize=self.dtype.itemsize, size=1, n_parts=1)
 
     def set(self, **values: Any) -> Plan:
         """Note some entries; returns the plan."""

@@ -162,8 +162,14 @@ def owner_of(plan, piece, n_pieces):
 @njit
 def share(plan, n, block):
     """The part of ``range(n)`` that belongs to a member: whole blocks."""
+    return part_of(n, block, plan.rank, plan.size)
+
+
+@njit
+def part_of(n, block, part, n_parts):
+    """One of some parts of ``range(n)``, of whole blocks, as equal as can be."""
     blocks = (n + block - 1) // block
-    lo, hi = blocks * plan.rank // plan.size, blocks * (plan.rank + 1) // plan.size
+    lo, hi = blocks * part // n_parts, blocks * (part + 1) // n_parts
     return smaller(lo * block, n), smaller(hi * block, n)
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import run_batches
-from fastgd.kernels.layout import multiplications, plans_of_team, team_size
+from fastgd.kernels.layout import multiplications, plans_of_team, set_parts, team_size
 from fastgd.kernels.limits import Limits, limit_parts
+from fastgd.kernels.linalg import Dense
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.team import Helpers, together
 from fastgd.neural_network.pace import Pace
@@ -76,19 +77,21 @@ class EpochRunner:
         self._schedule = schedule
         self._totals = np.zeros(4 + problem.layers.size)
         self._updates = np.zeros(1, np.int64)
-        plan = problem.plan(batch_size, gather=self._order.size > 0).set(
+        plan = problem.plan(batch_size, gather=self._order.size > 0)
+        if isinstance(problem.data.X, Dense):
+            set_parts(plan)
+        plan.set(
             order=self._order, n_samples=self.n_samples, totals=self._totals,
             updates=self._updates,
             dropout=dropout_masks, **limit_parts(limits, problem.dtype),
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
         n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP)
-        self._plans = plans_of_team(plan, team_size(n_threads, batch_size))
+        size = team_size(n_threads, batch_size, plan["n_parts"])
+        self._plans = plans_of_team(plan, size)
         self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
 
-    def run(
-        self, w: NDArray[Any], grad: NDArray[Any], helpers: Helpers | None = None
-    ) -> None:
+    def run(self, w: NDArray[Any], grad: NDArray[Any], helpers: Helpers | None = None) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
         if self._shuffle:
             self._random_state.shuffle(self._order)

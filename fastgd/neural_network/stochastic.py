@@ -73,7 +73,9 @@ def train_by_epochs(
                 _count_no_improvement(estimator)
                 if policy == "invscaling":
                     rule_rate = runner.optimizer.rule.learning_rate
-                    runner.optimizer.learning_rate = rule_rate / (estimator.t_ + 1) ** estimator.power_t
+                    runner.optimizer.learning_rate = (
+                        rule_rate / (estimator.t_ + 1) ** estimator.power_t
+                    )
                 if tasks.end(w):
                     estimator.stop_reason_ = "stopped by a callback"
                     break

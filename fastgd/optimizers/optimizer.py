@@ -129,7 +129,9 @@ class Optimizer:
             return None
         fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
         fresh.n_updates = self.n_updates
-        fresh.memory = its._replace(arrays=aligned_copy(mine.arrays, w.dtype), scalars=mine.scalars.copy())
+        fresh.memory = its._replace(
+            arrays=aligned_copy(mine.arrays, w.dtype), scalars=mine.scalars.copy()
+        )
         return fresh
 
     def update(self, w: NDArray[Any], g: NDArray[Any]) -> None:
