@@ -36,10 +36,13 @@ from fastgd.kernels.tiles import (
 )
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
-PACKED_ROWS = 20 * TILE_ROWS  # of A at a time
+PACKED_ROWS = 22 * TILE_ROWS  # of A at a time
 PANELS = 4  # of B, that are packed together
 FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
 OFTEN = 48
+# Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
+# of them in a tile than there are; so they are copied to where they lie one line farther apart.
+ALIAS_BYTES, PADDING = 4096, 64
 SMALL = 2**17  # multiplications below which neither cutting nor packing is thought about
 
 
@@ -170,6 +173,12 @@ def _pack_transposed(b, b_col, k, width, lanes, size, like, panel):
 
 
 @njit
+def _falls_together(a_row, a_col, n, size):
+    """Whether the rows of A alias, and each is used so often that a copy is worth it."""
+    return a_col == 1 and a_row * size % ALIAS_BYTES == 0 and n >= 4 * OFTEN
+
+
+@njit
 def _slab(
     tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
     panel, packed,
@@ -183,6 +192,15 @@ def _slab(
             for p in range(k):
                 target = packed + (i * k + p * TILE_ROWS) * size
                 _copy_row(a + (p * a_col + i) * size, target, smaller(TILE_ROWS, m - i), alpha)
+    if _falls_together(a_row, a_col, n, size):
+        row = k + PADDING // size
+        for i in range(m):
+            for p in range(0, k, two):
+                _copy_row(
+                    a + (i * a_row + p) * size, packed + (i * row + p) * size, smaller(two, k - p),
+                    alpha,
+                )  # fmt: skip
+        a, a_row = packed, row
     for j in range(0, n, two):
         width = smaller(two, n - j)
         columns, row = b + j * b_col * size, b_row
@@ -231,7 +249,7 @@ def _product(
             b, b_col if b_col != 1 else larger(b_row, n), beta, c, c_row,
         )  # fmt: skip
         return
-    rows = PACKED_ROWS if a_row == 1 else m
+    rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, size) else m
     for p in range(0, k, DEPTH):
         depth = smaller(DEPTH, k - p)
         for i in range(0, m, rows):
@@ -276,7 +294,7 @@ def product_entries(dtype: Any, longest: int) -> dict[str, Any]:
         "product": product,
         "tiles": tiles,
         "panel": aligned_empty(PANELS * depth * 2 * VECTOR_BYTES // dtype.itemsize, dtype),
-        "packed": aligned_empty(depth * PACKED_ROWS, dtype),
+        "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
         "by_blas": not HAS_TILES,
     }
 
