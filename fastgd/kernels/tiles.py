@@ -174,16 +174,43 @@ def _store(
     d: Any, ldd: Any, c: Any, ldc: Any,
 ) -> None:  # fmt: skip
     """C = alpha · sums + beta · D; with a beta of 0, D may be anything."""
+    fused, numbers = ("contract",), [ir.Constant(ir.IntType(64), i) for i in range(len(sums))]
+    rows_of_c = [builder.gep(c, [builder.mul(i, ldc)]) for i in numbers]
     without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
-    alpha, beta = vector.broadcast(alpha), vector.broadcast(beta)
-    for i, row in enumerate(sums):
-        number = ir.Constant(ir.IntType(64), i)
-        row_of_d = builder.gep(d, [builder.mul(number, ldd)])
-        row_of_c = builder.gep(c, [builder.mul(number, ldc)])
-        for v, total in enumerate(row):
-            old = builder.select(without_d, vector.zero, vector.load(row_of_d, v))
-            scaled, kept = builder.fmul(alpha, total), builder.fmul(beta, old, flags=("contract",))
-            vector.store(builder.fadd(scaled, kept, flags=("contract",)), row_of_c, v)
+    unscaled = builder.fcmp_ordered("==", alpha, ir.Constant(element, 1.0))
+
+    def store(rows: list[list[Any]]) -> None:
+        for row, values in zip(rows_of_c, rows, strict=True):
+            for v, value in enumerate(values):
+                vector.store(value, row, v)
+
+    with builder.if_else(builder.and_(without_d, unscaled)) as (then, otherwise):
+        with then:
+            store(sums)
+        with otherwise:
+            alpha, beta = vector.broadcast(alpha), vector.broadcast(beta)
+            # All loads come before all stores: where rows are short, the registers that a load asks
+            # for reach into the row before, and it would wait until that one is in the cache.
+            rows_of_d = [builder.gep(d, [builder.mul(i, ldd)]) for i in numbers]
+            kept = [
+                [
+                    builder.select(without_d, vector.zero, vector.load(row, v))
+                    for v in range(vector.count)
+                ]
+                for row in rows_of_d
+            ]
+            results = [
+                [
+                    builder.fadd(
+                        builder.fmul(alpha, total),
+                        builder.fmul(beta, old, flags=fused),
+                        flags=fused,
+                    )
+                    for total, old in zip(row, olds, strict=True)
+                ]
+                for row, olds in zip(sums, kept, strict=True)
+            ]
+            store(results)
 
 
 def _column(n_vectors: int) -> Any:
