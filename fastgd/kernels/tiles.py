@@ -179,38 +179,30 @@ def _store(
     without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
     unscaled = builder.fcmp_ordered("==", alpha, ir.Constant(element, 1.0))
 
-    def store(rows: list[list[Any]]) -> None:
-        for row, values in zip(rows_of_c, rows, strict=True):
+    def store(places: list[Any], rows: list[list[Any]]) -> None:
+        for place, values in zip(places, rows, strict=True):
             for v, value in enumerate(values):
-                vector.store(value, row, v)
+                vector.store(value, place, v)
 
     with builder.if_else(builder.and_(without_d, unscaled)) as (then, otherwise):
         with then:
-            store(sums)
+            store(rows_of_c, sums)
         with otherwise:
             alpha, beta = vector.broadcast(alpha), vector.broadcast(beta)
-            # All loads come before all stores: where rows are short, the registers that a load asks
-            # for reach into the row before, and it would wait until that one is in the cache.
-            rows_of_d = [builder.gep(d, [builder.mul(i, ldd)]) for i in numbers]
-            kept = [
-                [
-                    builder.select(without_d, vector.zero, vector.load(row, v))
-                    for v in range(vector.count)
-                ]
-                for row in rows_of_d
-            ]
-            results = [
-                [
-                    builder.fadd(
-                        builder.fmul(alpha, total),
-                        builder.fmul(beta, old, flags=fused),
-                        flags=fused,
-                    )
-                    for total, old in zip(row, olds, strict=True)
-                ]
-                for row, olds in zip(sums, kept, strict=True)
-            ]
-            store(results)
+            results: list[list[Any]] = []
+            for i, row in zip(numbers, sums, strict=True):
+                row_of_d = builder.gep(d, [builder.mul(i, ldd)])
+                results.append([])
+                for v, total in enumerate(row):
+                    old = builder.select(without_d, vector.zero, vector.load(row_of_d, v))
+                    scaled, kept = builder.fmul(alpha, total), builder.fmul(beta, old, flags=fused)
+                    results[-1].append(builder.fadd(scaled, kept, flags=fused))
+                if vector.count > 1:
+                    store([rows_of_c[len(results) - 1]], results[-1:])
+            # Where rows are short, the register that a load asks for reaches into the next rows,
+            # and it would wait for what was stored there; so all loads come first.
+            if vector.count == 1:
+                store(rows_of_c, results)
 
 
 def _column(n_vectors: int) -> Any:
