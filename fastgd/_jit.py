@@ -262,6 +262,7 @@ def njit(
         return dispatcher
     if not entry:
         _refuse_calls_from_python(dispatcher)
+        _take_constants_as_numbers(dispatcher)
     elif is_ours(function):
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
@@ -319,6 +320,18 @@ def _refuse_calls_from_python(dispatcher: Any) -> None:
     dispatcher._compile_for_args = refuse
     # What is compiled for a kernel must not become known to the dispatcher's fast path.
     dispatcher._insert = lambda *args, **kwargs: None
+
+
+def _take_constants_as_numbers(dispatcher: Any) -> None:
+    """Compile once for ``f(0)`` and ``f(n)``: Numba has a type of its own for each constant."""
+    get_call_template = dispatcher.get_call_template
+
+    def of_numbers(args: Any, kws: Any) -> Any:
+        unliteral = numba.core.types.unliteral
+        kws = {name: unliteral(kind) for name, kind in kws.items()}
+        return get_call_template(tuple(map(unliteral, args)), kws)
+
+    dispatcher.get_call_template = of_numbers
 
 
 def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:

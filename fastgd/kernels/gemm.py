@@ -58,6 +58,16 @@ def _get(typingctx, address, like):
 
 
 @intrinsic
+def _one(typingctx, like):
+    """1, of the type of ``like``."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(context.get_value_type(like), 1.0)
+
+    return like(like), codegen
+
+
+@intrinsic
 def _set(typingctx, address, value):
     """Write a number to an address."""
 
@@ -259,7 +269,7 @@ def _product(
                 b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
                 c + i * c_row * size, c_row, panel, packed,
             )  # fmt: skip
-        beta, d, d_row = beta * 0 + 1, c, c_row
+        beta, d, d_row = _one(beta), c, c_row
 
 
 def product_signature(real: Any) -> Any:
