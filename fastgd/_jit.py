@@ -202,12 +202,40 @@ class _WholeLibrary(JITCodeLibrary):
         passes.run(self._final_module, builder)
 
 
+# What Numba does for code that ours is not: closures, ``with``, ``literally`` and ``literal_unroll``,
+# inlining of its own, exceptions that allocate, and a report that nobody reads.
+NOT_NEEDED = frozenset(
+    {
+        "with_lifting",
+        "inline_closure_likes",
+        "Rewrite dynamic raises",
+        "make_function_op_code_to_jit_function",
+        "inline_inlinables",
+        "find_literally",
+        "literal_unroll",
+        "LiteralPropagation",
+        "nopython_rewrites",
+        "dead_branch_prune",
+        "inline_overloads",
+        "annotate_types",
+    }
+)
+
+
 def _compiler(library_class: type) -> type:
     class LibraryCompiler(Compiler):
         def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
             library = library_class(targetctx.codegen(), "fastgd")
             library.enable_object_caching()
             super().__init__(typingctx, targetctx, library, *others)
+
+        def define_pipelines(self) -> list[Any]:
+            pipelines = super().define_pipelines()
+            for pipeline in pipelines:
+                needed = [p for p in pipeline.passes if p[0].name() not in NOT_NEEDED]
+                pipeline.passes[:] = needed
+                pipeline.finalize()
+            return pipelines
 
     return LibraryCompiler
 

@@ -39,13 +39,15 @@ def call_gemm(plans, m, n, k, alpha, a, ra, ca, b, rb, cb, beta, d, rd, c, rc):
 
 
 @numba.njit
-def call_first_layer(plans, first, cut, n_rows, out, n_out, scale, kept, source, top, bottom):
-    """Forward in two shares of the rows, as two threads would do it, then back."""
+def call_first_layer(plans, first, cut, n_rows, out, n_out, back, scale, kept, source, top, bottom):
+    """Forward in two shares of the rows, as two threads would do it, then back from one on."""
     plan = plans[0]
     call_affine(plan.affine, plan, first, 0, cut, out)
     if cut < n_rows:
         call_affine(plan.affine, plan, first, cut, n_rows, out + cut * n_out * plan.itemsize)
-    call_accumulate(plan.accumulate, plan, first, n_rows, scale, kept, source, top, bottom)
+    call_accumulate(
+        plan.accumulate, plan, first, back, n_rows, scale, kept, source, plan.grad, top, bottom
+    )
 
 
 def guarded(room):
@@ -296,6 +298,7 @@ def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
     first = data.draw(st.integers(0, n_samples - 1))
     n_rows = data.draw(st.integers(1, n_samples - first))
     cut = data.draw(st.integers(1, n_rows))
+    back = data.draw(st.integers(0, n_rows - 1))
     top = data.draw(st.integers(0, n_features - 1))
     bottom = data.draw(st.integers(top + 1, n_features))
     rows = (order if order.size else np.arange(n_samples))[first : first + n_rows]
@@ -328,11 +331,11 @@ def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
 
     expected_out, expected_grad = out.copy(), grad.copy()
     expected_out[start : start + n_rows * n_out] = (X[rows] @ W + bias).ravel()
-    gradient = scale * X[rows].T @ deltas.reshape(n_rows, n_out) + kept_part
+    gradient = scale * X[rows[back:]].T @ deltas.reshape(n_rows, n_out)[back:] + kept_part
     parameter_views(expected_grad, layers)[0][0][top:bottom] = gradient[top:bottom]
     call_first_layer(
-        plan.record, first, cut, n_rows, place(out[start:]), n_out, scale, kept, address(source),
-        top, bottom,
+        plan.record, first, cut, n_rows, place(out[start:]), n_out, back, scale, kept,
+        address(source), top, bottom,
     )  # fmt: skip
     np.testing.assert_array_equal(out, expected_out)
     np.testing.assert_array_equal(grad, expected_grad)
