@@ -202,8 +202,8 @@ class _WholeLibrary(JITCodeLibrary):
         passes.run(self._final_module, builder)
 
 
-# What Numba does for code that ours is not: closures, ``with``, ``literally`` and ``literal_unroll``,
-# inlining of its own, exceptions that allocate, and a report that nobody reads.
+# What Numba does for code that ours is not: closures, ``with``, ``literally``, array expressions,
+# ``literal_unroll``, inlining of its own, exceptions that allocate, a report that nobody reads.
 NOT_NEEDED = frozenset(
     {
         "with_lifting",

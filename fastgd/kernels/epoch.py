@@ -259,9 +259,14 @@ def step_in_python(rule: Any, w: Any, g: Any, memory: Memory, t: int, learning_r
 
 
 @njit(entry=True)
-def apply_step(plans, t, learning_rate):
-    """One update by the gradient ``plan.grad``, for use outside of the mini-batch loop."""
+def apply_step(plans, w, g, t, learning_rate):
+    """One update of ``w`` by the gradient ``g``, for use outside of the mini-batch loop.
+
+    The arrays are arguments, because Python takes longer to note their addresses in a plan than
+    a kernel takes to update a thousand parameters.
+    """
     plan = plans[0]
+    plan.w, plan.grad = w.ctypes.data, g.ctypes.data
     # Nobody begins before all are there: what is done can not be done again.
     if not barrier(plan):
         return

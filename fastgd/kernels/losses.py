@@ -44,8 +44,8 @@ TWO = np.float32(2.0)
 HALF = np.float32(0.5)
 ZERO = np.float32(0.0)
 
-# Single outputs, and the logarithms of narrow rows, come STRIP at a time: a multiple of the numbers,
-# and of the rows, that make a vector.
+# Single outputs, and the logarithms of narrow rows, come STRIP at a time: a multiple of the
+# numbers, and of the rows, that make a vector.
 STRIP = 64
 
 

@@ -11,6 +11,7 @@ C chunks of the parameters, T threads.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numba
@@ -102,8 +103,12 @@ NUMBERS = (
 )
 
 
-def plan_dtype(dtype: Any) -> np.dtype[Any]:
-    """Type of the record of a plan in a precision."""
+@functools.cache
+def plan_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Type of the record of a plan in a precision.
+
+    The same object for all plans: Numba compares another one field by field, in each call.
+    """
     names = (*ARRAYS, *PARTS, *(f"{part}_fields" for part in PARTS), *NUMBERS)
     kinds = [(name, np.int64) for name in names]
     # ``real`` is there for its type alone, from which views take theirs.

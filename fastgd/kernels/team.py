@@ -31,8 +31,8 @@ from fastgd.kernels.plan import Plan, smaller
 
 T = TypeVar("T")
 
-# Places of the counters: each has a cache line of its own, or the members would wait for lines, and
-# a second one, because processors fetch them in pairs.  From CLAIMED on there is one for each member.
+# Places of the counters: each has a cache line of its own, or the members would wait for lines,
+# and a second one, because processors fetch them in pairs.  From CLAIMED on each member has one.
 LINE = 16
 ARRIVED, ABANDONED, CLAIMED = LINE, 2 * LINE, 3 * LINE
 

@@ -156,17 +156,15 @@ class Optimizer:
             step_in_python(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)
             return
         plans = self._ready_plans(1 if n < WORTH_THREADS else allowed_threads())
-        for plan in plans:
-            # To note an address costs as much as to update a thousand parameters.
-            if plan["w"] is not w:
-                plan.set(w=w)
-            if plan["grad"] is not g:
-                plan.set(grad=g)
+        # Numba would compile the kernel once more for arrays of other kinds.
+        w, g = np.asarray(w), np.asarray(g)
+        if not g.flags.writeable:
+            g = g.copy()
         if len(plans) == 1:
-            apply_step(plans[0].record, self.n_updates, self.learning_rate)
+            apply_step(plans[0].record, w, g, self.n_updates, self.learning_rate)
             return
         with reserved(len(plans)) as n_threads:
-            together(apply_step, plans, n_threads, self.n_updates, self.learning_rate)
+            together(apply_step, plans, n_threads, w, g, self.n_updates, self.learning_rate)
 
     def _ready_plans(self, n_threads: int) -> list[Plan]:
         """A plan for each thread, kept for the next update."""
