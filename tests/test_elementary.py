@@ -47,6 +47,58 @@ def make_loop(name, **flags):
     return loop
 
 
+@njit()
+def divide_all(a, b, out):
+    for i in range(a.size):
+        out[i] = elementary.divide(a[i], b[i])
+
+
+def quotients(a, b):
+    out = np.empty_like(a)
+    divide_all(a, b, out)
+    return out
+
+
+@needs_compiler
+def test_quotients_are_as_close_as_stated():
+    rng = np.random.default_rng(0)
+    n = 200_000
+    a = (rng.standard_normal(n) * 10.0 ** rng.uniform(-15, 15, n)).astype(np.float32)
+    b = (rng.uniform(1, 2, n) * 10.0 ** rng.uniform(-18, 18, n)).astype(np.float32)
+    exact = a.astype(np.float64) / b
+    error = np.abs(quotients(a, b) - exact) / np.spacing(np.abs(exact).astype(np.float32))
+    bounds = re.findall(r"at most ([\d.]+)\s+ulp off", elementary.divide.__doc__)
+    without_fma, with_fma = map(float, bounds)
+    assert error.max() <= (with_fma if has_fused_multiply_add() else without_fma)
+    assert error.max() > 0.4  # or the bound says nothing
+    wide = a.astype(np.float64), b.astype(np.float64)
+    np.testing.assert_array_equal(quotients(*wide), exact)
+
+
+def has_fused_multiply_add():
+    from llvmlite import binding
+
+    known = numba.config.CPU_NAME in (None, "", "host")
+    return bool(known and binding.get_host_cpu_features().get("fma"))
+
+
+@needs_compiler
+@every_real
+def test_quotients_at_the_edges(real):
+    """An average that overflowed moves nothing, and a NaN is never lost."""
+    nan, inf = real(np.nan), real(np.inf)
+    a = np.array([0, 1, -1, nan, 1, nan, nan], real)
+    b = np.array([1, inf, inf, 1, nan, nan, inf], real)
+    # Repeated, so that vectors and what is left over are both seen.
+    got = quotients(np.repeat(a, 37), np.repeat(b, 37)).reshape(a.size, 37)
+    expected = np.array([0, 0, 0, nan, nan, nan, nan], real)
+    expected = np.repeat(expected[:, np.newaxis], 37, axis=1)
+    # By infinity it may be a number below the normal ones.
+    np.testing.assert_allclose(got, expected, rtol=0, atol=np.finfo(np.float32).tiny)
+    for a, b in ((1, 0), (0, 0), (inf, 1)):
+        assert not np.isfinite(quotients(np.full(37, a, real), np.full(37, b, real))).any()
+
+
 def make_loop_in_place(name):
     function = getattr(elementary, name)
 

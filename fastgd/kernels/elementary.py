@@ -380,3 +380,36 @@ def softplus(x: Number) -> Number:
 def normal_cdf(x: Number) -> Number:
     """Return Phi(x) = erfc(-x/sqrt(2))/2; at most 4.41 ulp off in float32, 4.2 in float64."""
     return special.ndtr(x)
+
+
+def divide(a: Number, b: Number) -> Number:
+    """Return a / b for a finite a and a b that is not 0; in float32 at most 2.8 ulp off.
+
+    With fused multiply-add it is at most 0.55 ulp off.  Processors divide slowly, a vector in the
+    time of ten multiplications, but know an estimate of 1 / b at once.  In float32 the quotient of
+    an infinite a, or by 0, is NaN, and that by more than 8e37 may be 0.
+    """
+    return a / b
+
+
+@intrinsic
+def _quotient(typing_context: Any, a: Any, b: Any) -> Any:
+    """a / b, which the compiler may make of an estimate of 1 / b and a step of Newton's method."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fdiv(*args, flags=("arcp", "contract", "ninf"))
+
+    return a(a, a), generate
+
+
+@overload(divide, jit_options={"error_model": "numpy", "forceinline": True, "_nrt": False})
+def _divide(a: Number, b: Number) -> Function | None:
+    largest = np.finfo(np.float32).max
+
+    def estimated(a: Number, b: Number) -> Number:
+        return _quotient(a, largest if b > largest else b)
+
+    def exact(a: Number, b: Number) -> Number:
+        return a / b
+
+    return estimated if a == b == types.float32 else exact

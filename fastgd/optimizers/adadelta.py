@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -47,6 +48,6 @@ class Adadelta(NamedTuple):
         for i in range(w.size):
             d = g[i] + decay * w[i]
             v[i] = rho * v[i] + rest * d * d
-            change = math.sqrt(u[i] + epsilon) / math.sqrt(v[i] + epsilon) * d
+            change = divide(math.sqrt(u[i] + epsilon), math.sqrt(v[i] + epsilon)) * d
             u[i] = rho * u[i] + rest * change * change
             w[i] -= rate * change

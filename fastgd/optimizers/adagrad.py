@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -49,4 +50,4 @@ class Adagrad(NamedTuple):
         for i in range(w.size):
             d = g[i] + decay * w[i]
             total[i] += d * d
-            w[i] -= rate * d / (math.sqrt(total[i]) + epsilon)
+            w[i] -= divide(rate * d, math.sqrt(total[i]) + epsilon)

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from fastgd._jit import njit
+from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -86,10 +87,10 @@ def adam_step(
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
             largest[i] = v[i] if v[i] > largest[i] else largest[i]
-            w[i] = keep * w[i] - rate * m[i] / (math.sqrt(largest[i]) + epsilon_t)
+            w[i] = keep * w[i] - divide(rate * m[i], math.sqrt(largest[i]) + epsilon_t)
     else:
         for i in range(w.size):
             d = g[i] + decay * w[i]
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
-            w[i] = keep * w[i] - rate * m[i] / (math.sqrt(v[i]) + epsilon_t)
+            w[i] = keep * w[i] - divide(rate * m[i], math.sqrt(v[i]) + epsilon_t)

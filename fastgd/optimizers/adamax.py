@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -48,4 +49,4 @@ class Adamax(NamedTuple):
             size = abs(d) + epsilon
             faded = b2 * u[i]
             u[i] = faded if faded > size else size
-            w[i] -= rate * m[i] / u[i]
+            w[i] -= divide(rate * m[i], u[i])

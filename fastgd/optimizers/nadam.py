@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -60,4 +61,4 @@ class NAdam(NamedTuple):
             d = g[i] + decay * w[i]
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
-            w[i] = keep * w[i] - (rate_g * d + rate_m * m[i]) / (math.sqrt(v[i]) + epsilon)
+            w[i] = keep * w[i] - divide(rate_g * d + rate_m * m[i], math.sqrt(v[i]) + epsilon)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -68,4 +69,4 @@ class RAdam(NamedTuple):
             m[i] = b1 * m[i] + rest_1 * d
             v[i] = b2 * v[i] + rest_2 * d * d
             scale = math.sqrt(v[i]) + epsilon if rectified else one
-            w[i] = keep * w[i] - rate * m[i] / scale
+            w[i] = keep * w[i] - divide(rate * m[i], scale)

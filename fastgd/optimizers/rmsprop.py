@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -63,7 +64,7 @@ class RMSprop(NamedTuple):
                 d = g[i] + decay * w[i]
                 v[i] = rho * v[i] + rest * d * d
                 m[i] = rho * m[i] + rest * d
-                b = momentum * velocity[i] + d / (math.sqrt(v[i] - m[i] * m[i]) + epsilon)
+                b = momentum * velocity[i] + divide(d, math.sqrt(v[i] - m[i] * m[i]) + epsilon)
                 velocity[i] = b
                 w[i] -= rate * b
         elif self.momentum != 0.0:
@@ -71,11 +72,11 @@ class RMSprop(NamedTuple):
             for i in range(w.size):
                 d = g[i] + decay * w[i]
                 v[i] = rho * v[i] + rest * d * d
-                b = momentum * velocity[i] + d / (math.sqrt(v[i]) + epsilon)
+                b = momentum * velocity[i] + divide(d, math.sqrt(v[i]) + epsilon)
                 velocity[i] = b
                 w[i] -= rate * b
         else:
             for i in range(w.size):
                 d = g[i] + decay * w[i]
                 v[i] = rho * v[i] + rest * d * d
-                w[i] -= rate * d / (math.sqrt(v[i]) + epsilon)
+                w[i] -= divide(rate * d, math.sqrt(v[i]) + epsilon)
