@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from fastgd import MLPClassifier, MLPRegressor, _threads
 from fastgd._threads import allowed_threads, reserved, threads_worth
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.team import barrier, next_piece, share, together
+from fastgd.kernels.team import Helpers, barrier, next_piece, share, together
 
 WATCHDOG_SECONDS = 150
 ROOT = Path(__file__).parents[1]
@@ -108,6 +109,65 @@ def test_shares_cover_everything_evenly(size, n):
     assert (out == 1).all()
     lengths = parts[:, 1] - parts[:, 0]
     assert lengths.max() - lengths.min() <= 1
+
+
+def test_helpers_live_from_call_to_call():
+    """Each has one thread, which ends with the block, and keeps nothing that a call was given."""
+    before, idents = threading.active_count(), []
+
+    def note(record, given):
+        idents.append((int(record[0]["rank"]), threading.get_ident()))
+
+    given = np.zeros(3)
+    with Helpers() as helpers:
+        assert threading.active_count() == before
+        for size in (3, 1, 2, 3):
+            together(note, team(3), size, given, helpers=helpers)
+        assert threading.active_count() == before + 2
+        last = weakref.ref(given)
+        del given
+        assert last() is None
+    assert threading.active_count() == before
+    ranks = [rank for rank, _ in idents]
+    assert sorted(ranks) == sorted([0, 1, 2, 0, 0, 1, 0, 1, 2])
+    assert len(set(idents)) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nobody chooses processors here")
+def test_a_team_is_apart_and_then_free_again():
+    processors = os.sched_getaffinity(0)
+    if len(processors) < 2:
+        pytest.skip("there is one processor only")
+    seen = {}
+
+    def note(record):
+        seen[int(record[0]["rank"])] = os.sched_getaffinity(0)
+
+    together(note, team(2), 2)
+    assert len(seen[0]) == 1
+    assert seen[0] | seen[1] == processors
+    assert not seen[0] & seen[1]
+    assert os.sched_getaffinity(0) == processors
+
+
+@numba.njit(nogil=True)
+def note_owners(plans, n_rounds, n_pieces, owners):
+    plan = plans[0]
+    for r in range(n_rounds):
+        # All wait for the slowest after each piece, so nobody needs help.
+        piece = next_piece(plan, -1, n_pieces, r)
+        while piece < n_pieces:
+            owners[r, piece] = plan.rank
+            barrier(plan)
+            piece = next_piece(plan, piece, n_pieces, r)
+        barrier(plan)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_member_has_the_same_pieces_in_each_round(size):
+    owners = np.full((20, 4 * size), -1)
+    together(note_owners, team(size), size, 20, 4 * size, owners)
+    np.testing.assert_array_equal(owners, np.tile(np.repeat(np.arange(size), 4), (20, 1)))
 
 
 FAILURES = """

@@ -8,8 +8,10 @@ import pytest
 import scipy.sparse
 
 from fastgd import MLPClassifier, MLPRegressor, _threads
+from fastgd.kernels import layout
 from fastgd.kernels.layout import chunk_bounds, layer_table, n_parameters
 from fastgd.losses import LOSSES
+from fastgd.neural_network import epochs
 from fastgd.neural_network import pace as pace_module
 from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.prediction import Predictor
@@ -61,7 +63,10 @@ class OneByOne(NamedTuple):
         scalars[1] += 1
 
 
-def fit(n_jobs, X=X, dtype=np.float64, kind="dense", sample_weight=None, pace=AlwaysTogether, **kw):
+def fit(
+    n_jobs, X=X, dtype=np.float64, kind="dense", sample_weight=None, pace=AlwaysTogether,
+    in_parts=False, **kw,
+):  # fmt: skip
     """A fitted classifier, and the sizes of the teams that trained it.
 
     The last batch of an epoch is smaller than there are threads.
@@ -72,10 +77,10 @@ def fit(n_jobs, X=X, dtype=np.float64, kind="dense", sample_weight=None, pace=Al
     )
     X = X.astype(dtype)
     X = scipy.sparse.csr_array(X) if kind == "csr" else X
-    with several_threads(pace) as sizes:
+    with several_threads(pace, in_parts) as sizes:
         layers = layer_table((D, *HIDDEN, K), ("tanh", "gelu"))
         assert chunk_bounds(layers).size > 8
-        clf.fit(X, Y, sample_weight)
+        clf.fit(X, Y[: X.shape[0]], sample_weight)
     assert clf.coefs_[0].dtype == dtype
     return clf, sizes
 
@@ -118,6 +123,45 @@ def test_fit(way, kind, dtype):
     if way != "plain":
         plain, _ = fit(1, kind=kind, dtype=dtype)
         assert np.abs(plain.coefs_[0] - alone.coefs_[0]).max() > 1e-5, "it made no difference"
+
+
+@pytest.fixture
+def numbers_of_parts(monkeypatch):
+    """Of the batches of each fit."""
+    found = []
+
+    def noted(plan):
+        found.append(layout.set_parts(plan)["n_parts"])
+
+    monkeypatch.setattr(epochs, "set_parts", noted)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("way", WAYS)
+def test_fit_in_two_parts(way, dtype, numbers_of_parts):
+    """Each thread has the gradient of one part of the rows, and one thread alone adds both too."""
+    options = {"batch_size": 40, "dtype": dtype, **WAYS[way]}
+    alone, _ = fit(1, in_parts=True, **options)
+    team, sizes = fit(4, in_parts=True, **options)
+    assert 2 in sizes
+    assert_same_bits(team, alone)
+    assert numbers_of_parts == [2, 2]
+    at_once, _ = fit(1, **options)
+    assert numbers_of_parts == [2, 2, 1]
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(alone.coefs_[0], at_once.coefs_[0], atol=1e3 * eps)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_part_may_be_empty(n_jobs, numbers_of_parts):
+    """The last batch has one row, and the penalty is there once."""
+    options = {"X": X[:81], "batch_size": 40, "max_iter": 2}
+    parts, _ = fit(n_jobs, in_parts=True, **options)
+    at_once, _ = fit(1, **options)
+    assert numbers_of_parts == [2, 1]
+    for a, b in zip(parts.coefs_, at_once.coefs_, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
 
 
 RULES = {name: cls() for name, cls in OPTIMIZERS.items()}

@@ -30,8 +30,10 @@ class Restless(Pace):
 
 
 @contextmanager
-def several_threads(pace=AlwaysTogether):
+def several_threads(pace=AlwaysTogether, in_parts=False):
     """Up to four threads, whatever is worth it, for many small chunks of the parameters.
+
+    Or up to two, each for a part of a batch, where that is less to exchange.
 
     Gives the list of the sizes of the teams that come together.
     """
@@ -45,6 +47,7 @@ def several_threads(pace=AlwaysTogether):
         patch.setattr(_threads, "_n_processors", lambda: 4)
         patch.setattr(layout, "CHUNK_PARAMETERS", 64)
         patch.setattr(layout, "ROW_MULTIPLE", 12)
+        patch.setattr(layout, "WORTH_PARTS", 1 if in_parts else 10**12)
         patch.setattr(layout, "ROWS_OF_A_THREAD", 1)
         patch.setattr(layout, "LOSS_ROWS", 2)
         patch.setattr(epochs, "LEAST_A_STEP", 1)
