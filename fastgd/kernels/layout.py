@@ -179,6 +179,7 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         delta=aligned_empty(rows * int(layers["n_out"].sum()), dtype),
         targets=np.empty(rows * n_outputs_y, y_dtype),
         weights=np.ones(rows, dtype),
+        ones=np.ones(rows, dtype),
         squares=np.zeros((chunks.size - 1, layers.size + 1)),
         loss_rows=loss_rows,
         losses=np.zeros(-(-rows // loss_rows)),

@@ -42,6 +42,8 @@ from fastgd.kernels.plan import (
 )
 from fastgd.kernels.team import barrier, next_piece, share
 
+NARROW = 64  # columns
+
 
 class Data(NamedTuple):
     """Samples as the kernels take them."""
@@ -162,11 +164,8 @@ def gradient(plan, start, stop, first, lo, hi, scale, kept, source, target, keep
                     kept, source + at, h, target + at, h,
                 )  # fmt: skip
         if start <= layer.biases < stop:
-            sums = reals(plan, target, layer.biases, layer.biases + h)
-            deltas = layer.deltas * plan.rows
-            sum_rows(
-                reals(plan, plan.delta, deltas + lo * h, deltas + hi * h), scale, keep_biases, sums
-            )
+            deltas = plan.delta + (layer.deltas * plan.rows + lo * h) * size
+            sum_rows(plan, deltas, hi - lo, h, scale, keep_biases, target + layer.biases * size)
 
 
 @njit
@@ -180,10 +179,17 @@ def rows_of_chunk(layer, lo, hi):
 
 
 @njit
-def sum_rows(rows, scale, keep, sums):
-    """Column sums of ``rows`` times ``scale``, added to what is there if ``keep``."""
+def sum_rows(plan, rows, n_rows, h, scale, keep, target):
+    """Column sums of ``rows`` times ``scale``, added to what is at ``target`` if ``keep``."""
+    if h <= NARROW:
+        # A sum in memory would wait, row after row, for itself; a product has it in registers.
+        kept = 1.0 if keep else 0.0
+        gemm(
+            plan, 1, h, n_rows, scale, plan.ones, n_rows, 1, rows, h, 1, kept, target, h, target, h,
+        )  # fmt: skip
+        return
+    sums, rows = reals(plan, target, 0, h), reals(plan, rows, 0, n_rows * h)
     factor = sums.dtype.type(scale)
-    h = sums.size
     if not keep:
         for j in range(h):
             sums[j] = 0

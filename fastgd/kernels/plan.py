@@ -56,6 +56,7 @@ ARRAYS = (
     "delta",  # * derivatives by the raw values of all layers
     "targets",  # of the batch, like y
     "weights",  # * of the batch (B,)
+    "ones",  # * as many (B,), for sums over the rows
     "squares",  # (C, L + 1): sums over a chunk, of its gradient by layer, of its weights
     "losses",  # of each block of the rows of a batch
     "state",  # * of the update rule; a chunk's part is (number of its names, length of the chunk)
