@@ -30,9 +30,9 @@ TOLERANCE = 1e-2
 ROUNDS = 9  # the first one is discarded
 ENOUGH_ROUNDS, ENOUGH_SECONDS = 5, 6.0  # then a slow contest ends early
 
-# After its last product a worker of OpenBLAS or OpenMP goes on spinning for up to 30 ms, and the
+# After its last product a worker of OpenBLAS or OpenMP goes on spinning for up to 110 ms, and the
 # libraries have a pool each.  Without a pause the next peer shares its processors with them.
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.15
 
 
 class Contest(NamedTuple):

@@ -19,7 +19,7 @@ from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import rule_part
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import KINDS, input_code, outer_code
-from fastgd.kernels.loss_parts import link_part, loss_curvature_part, loss_part
+from fastgd.kernels.loss_parts import LANES, link_part, loss_curvature_part, loss_part
 from fastgd.kernels.losses import LOSSES
 from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.optimizers import OPTIMIZERS, Optimizer
@@ -34,8 +34,8 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield name, partial(activation_addresses, name, dtype)
             yield name, partial(curvature_address, name, dtype)
         for name, loss in LOSSES.items():
-            yield name, partial(loss_part, checked(loss()), dtype, 2, 100)
-            yield name, partial(loss_part, checked(loss()), dtype, 100, 100)
+            for k in (*LANES, 100):
+                yield name, partial(loss_part, checked(loss()), dtype, k, 100)
             yield name, partial(loss_curvature_part, checked(loss()), dtype)
             yield name, partial(link_part, checked(loss()), dtype)
         for name, rule in OPTIMIZERS.items():

@@ -23,7 +23,7 @@ def aligned_empty(n: int, dtype: Any) -> NDArray[Any]:
     room = np.empty(n * dtype.itemsize + CACHE_LINE, np.uint8)
     skipped = -room.__array_interface__["data"][0] % CACHE_LINE
     # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
-    return np.frombuffer(memoryview(room)[skipped:], dtype, n)
+    return np.frombuffer(room.data[skipped:], dtype, n)
 
 
 def aligned_zeros(n: int, dtype: Any) -> NDArray[Any]:

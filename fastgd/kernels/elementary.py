@@ -403,7 +403,7 @@ def _quotient(typing_context: Any, a: Any, b: Any) -> Any:
 
 
 @overload(divide, jit_options={"error_model": "numpy", "forceinline": True, "_nrt": False})
-def _divide(a: Number, b: Number) -> Function | None:
+def _divide(a: Number, b: Number) -> Callable[..., Any]:
     largest = np.finfo(np.float32).max
 
     def estimated(a: Number, b: Number) -> Number:

@@ -18,8 +18,8 @@ from fastgd.kernels.parts import (
 )
 from fastgd.kernels.plan import array_at
 
-# Rows of at most NARROW outputs fit into registers; fewer than FEW rows are not worth it.
-NARROW, FEW = 32, 4
+# Rows of at most so many outputs fit into registers; fewer than FEW rows are not worth it.
+LANES, FEW = (4, 8, 16, 32), 4
 
 
 @dispatch_on_class
@@ -28,10 +28,9 @@ def value_and_delta(loss, z, y, weight, n_rows, k, delta):
     return loss.value_and_delta(z, y, weight, n_rows, k, delta)
 
 
-@dispatch_on_class
-def value_and_delta_narrow(loss, z, y, weight, n_rows, k, delta):
-    """The same for at most NARROW outputs, by the losses that have a faster way for them."""
-    return loss.value_and_delta_narrow(z, y, weight, n_rows, k, delta)
+def narrow_name(lanes: int) -> str:
+    """Name of the method for at most ``lanes`` outputs, of losses that have a faster way then."""
+    return f"value_and_delta_{lanes}"
 
 
 @dispatch_on_class
@@ -65,8 +64,9 @@ def identity_link(self, z, n_rows, k):
 def loss_part(loss: Any, dtype: Any, k: int, n_rows: int) -> Part:
     """What training calls for a loss of ``k`` outputs and batches of ``n_rows``."""
     signature = loss_signature(numba.from_dtype(np.dtype(dtype)))
-    if k <= NARROW and n_rows >= FEW and hasattr(loss, "value_and_delta_narrow"):
-        return make_part(loss, _narrow_loss_part, "value_and_delta_narrow", signature)
+    name = narrow_name(min((lanes for lanes in LANES if k <= lanes), default=0))
+    if n_rows >= FEW and hasattr(loss, name):
+        return make_part(loss, _NARROW_PARTS[name], name, signature)
     return make_part(loss, _loss_part, "value_and_delta", signature)
 
 
@@ -98,10 +98,6 @@ def _loss_part(rebuild: Any, cls: type) -> Any:
     return _loss_function(rebuild, cls, value_and_delta)
 
 
-def _narrow_loss_part(rebuild: Any, cls: type) -> Any:
-    return _loss_function(rebuild, cls, value_and_delta_narrow)
-
-
 def _loss_curvature_part(rebuild: Any, cls: type) -> Any:
     return _loss_function(rebuild, cls, hessian_product)
 
@@ -127,3 +123,19 @@ def _link_part(rebuild: Any, cls: type) -> Any:
         link(rebuild(fields), z, n_rows, k)
 
     return run
+
+
+def _narrow_part(name: str) -> Any:
+    def value_and_delta(loss, z, y, weight, n_rows, k, delta):
+        return getattr(loss, name)(z, y, weight, n_rows, k, delta)
+
+    value_and_delta.__name__ = name
+    dispatch_on_class(value_and_delta)
+
+    def part(rebuild: Any, cls: type) -> Any:
+        return _loss_function(rebuild, cls, value_and_delta)
+
+    return part
+
+
+_NARROW_PARTS = {narrow_name(lanes): _narrow_part(narrow_name(lanes)) for lanes in LANES}

@@ -27,14 +27,15 @@ To add one: its class here, one line in ``LOSSES``, its formula in ``tests/naive
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastgd._jit import njit
 from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
-from fastgd.kernels.loss_parts import curvature, identity_link, pointwise
+from fastgd.kernels.loss_parts import LANES, curvature, identity_link, narrow_name, pointwise
 from fastgd.kernels.plan import smaller, stack_array
 from fastgd.kernels.rows import softmax_rows
 
@@ -152,25 +153,29 @@ def exp_shifted(z, n_rows, k, out):
         out[p] = exp(out[p])
 
 
-@njit
-def strip_softmax_loss(z, y, weight, start, stop, k, delta):
-    """Cross-entropy of the rows from ``start`` to ``stop``, at most STRIP."""
-    zero = z.dtype.type(0.0)
-    rest, gap = stack_array(STRIP, zero), stack_array(STRIP, zero)
-    i = 0
-    if k <= 4:
+def narrow_softmax(lanes: int) -> Callable[..., Any]:
+    """The categorical log loss for at most ``lanes`` outputs, which stay in registers.
+
+    One function for each number of lanes, so that nobody waits for the code of the others.
+    """
+
+    @njit
+    def strip_loss(z, y, weight, start, stop, k, delta):
+        """Of the rows from ``start`` to ``stop``, at most STRIP."""
+        zero = z.dtype.type(0.0)
+        rest, gap = stack_array(STRIP, zero), stack_array(STRIP, zero)
+        i = 0
         while start + i < stop:
-            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 4)
-    elif k <= 8:
-        while start + i < stop:
-            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 8)
-    elif k <= 16:
-        while start + i < stop:
-            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 16)
-    else:
-        while start + i < stop:
-            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, 32)
-    return sum_log_losses(rest, gap, weight, start, stop)
+            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, lanes)
+        return sum_log_losses(rest, gap, weight, start, stop)
+
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):
+        total = 0.0
+        for start in range(0, n_rows, STRIP):
+            total += strip_loss(z, y, weight, start, smaller(start + STRIP, n_rows), k, delta)
+        return total
+
+    return value_and_delta
 
 
 @njit(reduction=True)
@@ -319,6 +324,7 @@ class BinaryLogLoss(NamedTuple):
     out_activation="softmax",
     link=softmax_link,
     hessian_product=softmax_hessian_product,
+    **{narrow_name(lanes): narrow_softmax(lanes) for lanes in LANES},
 )
 class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""
@@ -334,13 +340,6 @@ class CategoricalLogLoss(NamedTuple):
             for p in range(i * k, (i + 1) * k):
                 delta[p] *= scale
             delta[own] -= weight[i]
-        return total
-
-    def value_and_delta_narrow(self, z, y, weight, n_rows, k, delta):
-        total = 0.0
-        for start in range(0, n_rows, STRIP):
-            stop = start + STRIP if start + STRIP < n_rows else n_rows
-            total += strip_softmax_loss(z, y, weight, start, stop, k, delta)
         return total
 
 
