@@ -1,5 +1,6 @@
 """Numbers below the normal ones: taken for 0 while a network trains, and nowhere else."""
 
+import contextlib
 import platform
 from typing import NamedTuple
 
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 
 from fastgd import MLPClassifier
+from fastgd.kernels.epoch import leave_loop
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.subnormals import FLUSHED
 from fastgd.optimizers import SGD
 
 pytestmark = pytest.mark.skipif(
@@ -51,6 +55,21 @@ def test_averages_do_not_stay_subnormal():
     assert (clf._optimizer.state == 0).all()
     clf.set_params(max_iter=101).fit(X, Y)
     np.testing.assert_array_equal(clf._optimizer.state, np.float32(2.0**-100))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_thread_that_flushes_by_itself_goes_on_to():
+    """A library may have told the processor so, on behalf of the user."""
+    leave = Plan(np.float32).set(control=FLUSHED | 0x1F80)
+    leave_loop(leave.record)
+    try:
+        assert not product_is_subnormal()
+        for solver in SGD(), Failing():
+            with contextlib.suppress(ValueError):
+                MLPClassifier((4,), solver=solver, max_iter=2).fit(X, Y)
+            assert not product_is_subnormal()
+    finally:
+        leave_loop(leave.set(control=0x1F80).record)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -25,6 +25,7 @@ from fastgd import MLPClassifier, MLPRegressor, _threads
 from fastgd._threads import allowed_threads, reserved, threads_worth
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import Helpers, barrier, next_piece, share, together
+from threads import n_threads_in_the_end
 
 WATCHDOG_SECONDS = 150
 ROOT = Path(__file__).parents[1]
@@ -113,21 +114,19 @@ def test_shares_cover_everything_evenly(size, n):
 
 def test_helpers_live_from_call_to_call():
     """Each has one thread, which ends with the block, and keeps nothing that a call was given."""
-    before, idents = threading.active_count(), []
+    before, idents = n_threads_in_the_end(), []
 
     def note(record, given):
         idents.append((int(record[0]["rank"]), threading.get_ident()))
 
     given = np.zeros(3)
     with Helpers() as helpers:
-        assert threading.active_count() == before
         for size in (3, 1, 2, 3):
             together(note, team(3), size, given, helpers=helpers)
-        assert threading.active_count() == before + 2
         last = weakref.ref(given)
         del given
         assert last() is None
-    assert threading.active_count() == before
+    assert n_threads_in_the_end(before) <= before
     ranks = [rank for rank, _ in idents]
     assert sorted(ranks) == sorted([0, 1, 2, 0, 0, 1, 0, 1, 2])
     assert len(set(idents)) == 3
@@ -138,10 +137,12 @@ def test_a_team_is_apart_and_then_free_again():
     processors = os.sched_getaffinity(0)
     if len(processors) < 2:
         pytest.skip("there is one processor only")
-    seen = {}
+    seen, both = {}, threading.Barrier(2, timeout=60)
 
     def note(record):
+        both.wait()
         seen[int(record[0]["rank"])] = os.sched_getaffinity(0)
+        both.wait()
 
     together(note, team(2), 2)
     assert len(seen[0]) == 1
@@ -170,11 +171,92 @@ def test_a_member_has_the_same_pieces_in_each_round(size):
     np.testing.assert_array_equal(owners, np.tile(np.repeat(np.arange(size), 4), (20, 1)))
 
 
+INTERRUPTED = """
+import _thread, json, os, signal, threading, time
+import numba, numpy as np
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import Helpers, barrier, together
+from threads import n_threads_in_the_end
+
+@numba.njit(nogil=True)
+def meet(plans):
+    for _ in range(20):
+        if not barrier(plans[0]):
+            break
+
+plans = [Plan(np.float64) for _ in range(2)]
+together(meet, plans, 2)
+n_before, processors = n_threads_in_the_end(), os.sched_getaffinity(0)
+goes_on, caught = True, 0
+
+def interrupt():
+    rng = np.random.default_rng(0)
+    while goes_on:
+        time.sleep(rng.uniform(0, 0.004))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+thread = threading.Thread(target=interrupt)
+thread.start()
+end = time.monotonic() + 8.0
+while time.monotonic() < end:
+    try:
+        with Helpers() as helpers:
+            for _ in range(50):
+                together(meet, plans, 2, helpers=helpers)
+    except KeyboardInterrupt:
+        caught += 1
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+goes_on = False
+thread.join()
+time.sleep(0.1)
+print(json.dumps([caught, n_threads_in_the_end(n_before) - n_before,
+                  os.sched_getaffinity(0) == processors]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to a thread here")
+def test_interruptions_at_any_time_leave_nothing_behind():
+    """No thread that waits for ever, none that is left, and no processor that is forbidden."""
+    caught, n_left, is_free = run_script(INTERRUPTED)
+    assert caught > 100
+    assert n_left <= 0
+    assert is_free
+
+
+FORKED = """
+import json, os
+import numpy as np
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.team import Helpers, together
+
+def rank(record):
+    return int(record[0]["rank"])
+
+plans = [Plan(np.float64) for _ in range(3)]
+with Helpers() as helpers:
+    together(rank, plans, 3, helpers=helpers)
+    child = os.fork()
+    result = together(rank, plans, 3, helpers=helpers)
+    if child == 0:
+        os._exit(40 + result)
+print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_a_child_has_helpers_of_its_own():
+    """One that was forked within a fit, by a callback, say, and goes on with it."""
+    assert run_script(FORKED) == 40
+
+
 FAILURES = """
-import json, threading
+import _thread, json
 import numba, numpy as np
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import barrier, together
+from threads import n_threads_in_the_end
+
+n_before = n_threads_in_the_end()
 
 @numba.njit(nogil=True)
 def fail(plans, culprit, ended):
@@ -211,20 +293,20 @@ results = [
 ]
 
 # The system has no thread left after the second one.
-start, started = threading.Thread.start, []
-def run_out(thread):
+start, started = _thread.start_new_thread, []
+def run_out(function, arguments):
     if len(started) == 2:
         raise RuntimeError("can't start new thread")
-    started.append(thread)
-    start(thread)
-threading.Thread.start = run_out
+    started.append(function)
+    return start(function, arguments)
+_thread.start_new_thread = run_out
 results.append(["start", 5, 3, *caught(meet_once, 5, 3)])
-print(json.dumps([results, threading.active_count()]))
+print(json.dumps([results, n_threads_in_the_end(n_before) - n_before]))
 """
 
 
 def test_a_failure_of_one_member_is_raised_and_ends_the_others():
-    results, n_alive = run_script(FAILURES)
+    results, n_left = run_script(FAILURES)
     *failures, (_, _, _, error, ended) = results
     assert len(failures) == 2 * (1 + 2 + 3)
     for name, size, culprit, raised, others in failures:
@@ -232,7 +314,7 @@ def test_a_failure_of_one_member_is_raised_and_ends_the_others():
         assert others == [int(rank != culprit) for rank in range(size)]
     assert error == "nothing"
     assert ended == [1, 0, 0, 0, 0], "one does all, after those who were started have left"
-    assert n_alive == 1
+    assert n_left <= 0
 
 
 COMMON = """

@@ -143,17 +143,35 @@ def test_fit_in_two_parts(way, dtype, numbers_of_parts):
     """Each thread has the gradient of one part of the rows, and one thread alone adds both too."""
     options = {"batch_size": 40, "dtype": dtype, **WAYS[way]}
     alone, _ = fit(1, in_parts=True, **options)
-    team, sizes = fit(4, in_parts=True, **options)
-    assert 2 in sizes
-    assert_same_bits(team, alone)
-    assert numbers_of_parts == [2, 2]
+    for n_jobs in (2, 4):
+        team, sizes = fit(n_jobs, in_parts=True, **options)
+        assert max(sizes) == n_jobs
+        assert_same_bits(team, alone)
+    assert numbers_of_parts == [2, 2, 2]
     at_once, _ = fit(1, **options)
-    assert numbers_of_parts == [2, 2, 1]
+    assert numbers_of_parts == [2, 2, 2, 1]
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(alone.coefs_[0], at_once.coefs_[0], atol=1e3 * eps)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("hidden", [(2048,), (1030, 5)])
+def test_long_sums(hidden, dtype):
+    """A product of few multiplications is cut into the same pieces as one of many."""
+    coefs = []
+    for n_jobs in (1, 2, 3):
+        clf = MLPClassifier(
+            hidden, random_state=0, n_jobs=n_jobs, batch_size=80, max_iter=2, tol=0.0
+        )
+        with several_threads() as sizes:
+            clf.fit(X[:, :10].astype(dtype), Y)
+        assert max(sizes) == n_jobs
+        coefs.append(np.concatenate([W.ravel() for W in clf.coefs_]))
+    np.testing.assert_array_equal(coefs[1], coefs[0])
+    np.testing.assert_array_equal(coefs[2], coefs[0])
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 4])
 def test_a_part_may_be_empty(n_jobs, numbers_of_parts):
     """The last batch has one row, and the penalty is there once."""
     options = {"X": X[:81], "batch_size": 40, "max_iter": 2}

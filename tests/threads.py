@@ -1,6 +1,8 @@
 """Let networks that are too small for several threads use them, and see that they do."""
 
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,17 @@ from fastgd.kernels.team import together
 from fastgd.neural_network import epochs, prediction
 from fastgd.neural_network.pace import Pace
 from fastgd.solvers import objective
+
+
+def n_threads_in_the_end(at_most=None):
+    """Threads of this process, those of libraries among them; waits for some that are ending."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        pytest.skip("this system does not tell")
+    end = time.monotonic() + 10.0
+    while (n := len(list(tasks.iterdir()))) > (at_most or n) and time.monotonic() < end:
+        time.sleep(0.01)
+    return n
 
 
 class AlwaysTogether(Pace):
@@ -33,7 +46,7 @@ class Restless(Pace):
 def several_threads(pace=AlwaysTogether, in_parts=False):
     """Up to four threads, whatever is worth it, for many small chunks of the parameters.
 
-    Or up to two, each for a part of a batch, where that is less to exchange.
+    ``in_parts`` adds the gradients of two parts of a batch where that is less to exchange.
 
     Gives the list of the sizes of the teams that come together.
     """

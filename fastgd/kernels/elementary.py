@@ -387,7 +387,8 @@ def divide(a: Number, b: Number) -> Number:
 
     With fused multiply-add it is at most 0.55 ulp off.  Processors divide slowly, a vector in the
     time of ten multiplications, but know an estimate of 1 / b at once.  In float32 the quotient of
-    an infinite a, or by 0, is NaN, and that by more than 8e37 may be 0.
+    an infinite a, or by less than 3e-39, may be NaN, and that by more than 8e37 may be 0; whether
+    it is can differ from one element of an array to the next.
     """
     return a / b
 

@@ -5,8 +5,10 @@ a turn about every 100 ms for Ctrl-C, callbacks and progress.
 
 Several threads may run it together (``fastgd.kernels.team``).  Each takes a share of the rows for
 the forward and backward pass; then the chunks of the parameters are dealt out, and whoever has a
-chunk computes its gradient over all rows and updates it.  No number is a sum over threads, so all
-come out the same, bit by bit, whatever the number of threads.
+chunk computes its gradient over all rows and updates it.  Where ``plan.n_parts`` is 2, the gradient
+is the sum of the gradients of two parts of the rows, and in a team of two each member has the one
+of its own part ready before.  What is added to what does not depend on the number of threads, so
+all numbers come out the same, bit by bit.
 """
 
 from __future__ import annotations
@@ -154,9 +156,26 @@ def run_batches(plans, first_batch, last_batch, t):
 
     The number of updates made so far goes to ``plan.updates``.
     """
-    before = flush_subnormals()
-    train(plans[0], first_batch, last_batch, t)
-    restore_subnormals(before)
+    plan = plans[0]
+    plan.control = flush_subnormals()
+    train(plan, first_batch, last_batch, t)
+    restore_subnormals(plan.control)
+
+
+@njit(entry=True)
+def leave_loop(plans):
+    """What the end of ``run_batches`` does, which an exception skips."""
+    if plans[0].control != 0:  # or the loop has never begun
+        restore_subnormals(plans[0].control)
+
+
+def train_on_batches(plans: NDArray[Any], first_batch: int, last_batch: int, t: int) -> None:
+    """``run_batches``; the thread is then as before, also if a user's rule or loss raises."""
+    try:
+        run_batches(plans, first_batch, last_batch, t)
+    except BaseException:
+        leave_loop(plans)
+        raise
 
 
 @njit
@@ -164,6 +183,9 @@ def train(plan, first_batch, last_batch, t):
     has_limits = plan.clip != 0
     # A rule that looks at all parameters together has one chunk, whatever the gradient has.
     at_once = not has_limits and plan.n_state_chunks == plan.n_chunks
+    is_small_team = plan.size <= plan.n_parts
+    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
+    n = last.biases + last.n_out
     n_steps = 0
     for b in range(first_batch, last_batch):
         first = b * plan.rows
@@ -174,9 +196,9 @@ def train(plan, first_batch, last_batch, t):
         scale, kept = 1.0 / total_weight, plan.alpha / total_weight
         lo, hi = share(plan, n_rows, plan.loss_rows)
         losses_and_deltas(plan, first, lo, hi, t, True)
-        if plan.n_parts > 1:
+        if plan.n_parts > 1 and is_small_team:
             for part in range(plan.rank, plan.n_parts, plan.size):
-                part_gradient(plan, part, first, n_rows, scale, kept)
+                part_gradient(plan, part, 0, n, first, n_rows, scale, kept)
         if not barrier(plan):
             break
         value = total_loss(plan, n_rows)
@@ -185,6 +207,10 @@ def train(plan, first_batch, last_batch, t):
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
         while chunk < plan.n_chunks:
             if plan.n_parts > 1:
+                if not is_small_team:
+                    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
+                    for part in range(plan.n_parts):
+                        part_gradient(plan, part, ends[0], ends[1], first, n_rows, scale, kept)
                 add_part(plan, chunk)
             else:
                 chunk_gradient(plan, chunk, first, n_rows, scale, kept, plan.w, False)
@@ -205,21 +231,19 @@ def train(plan, first_batch, last_batch, t):
 
 
 @njit
-def part_gradient(plan, part, first, n_rows, scale, kept):
-    """Gradient by all parameters, over one part of the rows, after the two passes."""
-    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
-    n = last.biases + last.n_out
+def part_gradient(plan, part, start, stop, first, n_rows, scale, kept):
+    """Gradient by the parameters from ``start`` to ``stop``, over one part of the rows."""
     lo, hi = part_of(n_rows, plan.loss_rows, part, plan.n_parts)
     target = plan.grad if part == 0 else plan.part_grad
     # The penalty belongs to one of them.
     kept = kept if part == 0 else 0.0
     if lo < hi:
-        gradient(plan, 0, n, first, lo, hi, scale, kept, plan.w, target, False)
+        gradient(plan, start, stop, first, lo, hi, scale, kept, plan.w, target, False)
         return
-    grad, w = reals(plan, target, 0, n), reals(plan, plan.w, 0, n)
+    grad, w = reals(plan, target, start, stop), reals(plan, plan.w, start, stop)
     n_weights, kept = layer_records(plan, plan.layers, 0, 1)[0].biases, grad.dtype.type(kept)
-    for i in range(n):
-        grad[i] = kept * w[i] if i < n_weights else 0
+    for i in range(stop - start):
+        grad[i] = kept * w[i] if start + i < n_weights else 0
 
 
 @njit

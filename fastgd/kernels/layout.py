@@ -192,11 +192,13 @@ def set_parts(plan: Plan) -> Plan:
     Two threads exchange either what the layers put out and their derivatives, each of a half of
     the rows, or gradients by all parameters.  What a processor has written comes to another one
     line by line, ten nanoseconds each, which in small networks is as long as the products; so they
-    do what is less.  One thread alone adds two gradients as well, so that it gets the same bits.
+    do what is less.  One thread alone, or more than two, add two gradients as well, and get the
+    same bits.
     """
     layers, rows = plan["layers"], plan["rows"]
     exchanged = rows * int(layers["n_in"][0] + 2 * layers["n_out"].sum())
-    if multiplications(layers, rows) < WORTH_PARTS or n_parameters(layers) > exchanged:
+    is_worth_it = HAS_TILES and multiplications(layers, rows) >= WORTH_PARTS
+    if not is_worth_it or n_parameters(layers) > exchanged:
         return plan
     return plan.set(n_parts=2, part_grad=aligned_empty(n_parameters(layers), plan.dtype))
 
@@ -206,12 +208,9 @@ def longest_sum(layers: NDArray[Any], rows: int) -> int:
     return max(int(layers["n_in"].max()), int(layers["n_out"].max()), rows)
 
 
-def team_size(n_threads: int, rows: int, n_parts: int = 1) -> int:
+def team_size(n_threads: int, rows: int) -> int:
     """How many threads can share a batch of so many rows; one where the products are not ours."""
-    if not HAS_TILES:
-        return 1
-    most = rows // ROWS_OF_A_THREAD
-    return max(1, min(n_threads, most, n_parts if n_parts > 1 else most))
+    return max(1, min(n_threads, rows // ROWS_OF_A_THREAD)) if HAS_TILES else 1
 
 
 def plans_of_team(plan: Plan, n_threads: int) -> list[Plan]:

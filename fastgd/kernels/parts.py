@@ -22,7 +22,6 @@ from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastgd._jit import is_ours, native_address
-from fastgd.kernels.subnormals import emit_usual_subnormals
 
 
 class Part(NamedTuple):
@@ -44,7 +43,6 @@ def native_call(context: Any, builder: Any, address: Any, signature: Any, values
         builder, callee, signature.return_type, signature.args, values
     )
     with cgutils.if_unlikely(builder, status.is_error):
-        emit_usual_subnormals(builder)
         convention.return_status_propagate(builder, status)
     return context.get_dummy_value() if signature.return_type == types.none else result
 

@@ -100,6 +100,7 @@ NUMBERS = (
     "by_blas",
     "rank",  # of the thread that this plan is for
     "size",  # of its team
+    "control",  # what the processor is told of subnormal numbers outside of the loop
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
 )
 

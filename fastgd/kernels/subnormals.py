@@ -17,7 +17,7 @@ from numba.core.extending import intrinsic
 
 I32 = ir.IntType(32)
 # Bits of the control register MXCSR: results, and operands, that are subnormal count as 0.
-FLUSHED, USUAL = 0x8040, 0x1F80
+FLUSHED = 0x8040
 
 
 def _is_x86() -> bool:
@@ -37,15 +37,15 @@ def flush_subnormals(typingctx):
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if not _is_x86():
-            return ir.Constant(I32, 0)
+            return ir.Constant(ir.IntType(64), 0)
         slot = cgutils.alloca_once(builder, I32)
         _move(builder, "stmxcsr", slot)
         before = builder.load(slot)
         builder.store(builder.or_(before, ir.Constant(I32, FLUSHED)), slot)
         _move(builder, "ldmxcsr", slot)
-        return before
+        return builder.zext(before, ir.IntType(64))
 
-    return types.int32(), codegen
+    return types.int64(), codegen
 
 
 @intrinsic
@@ -54,13 +54,8 @@ def restore_subnormals(typingctx, before):
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if _is_x86():
-            _move(builder, "ldmxcsr", cgutils.alloca_once_value(builder, args[0]))
+            before = builder.trunc(args[0], I32)
+            _move(builder, "ldmxcsr", cgutils.alloca_once_value(builder, before))
         return context.get_dummy_value()
 
-    return types.void(types.int32), codegen
-
-
-def emit_usual_subnormals(builder: Any) -> None:
-    """Emit what has to happen where an exception leaves the loop over batches."""
-    if _is_x86():
-        _move(builder, "ldmxcsr", cgutils.alloca_once_value(builder, ir.Constant(I32, USUAL)))
+    return types.void(types.int64), codegen

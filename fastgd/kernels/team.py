@@ -11,6 +11,7 @@ trains.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import functools
@@ -18,7 +19,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from fastgd._jit import njit
 from fastgd.kernels.plan import Plan, smaller
 
 T = TypeVar("T")
+Tasks = queue.SimpleQueue[Callable[[], None] | None]
 
 # Places of the counters: each has a cache line of its own, or the members would wait for lines,
 # and a second one, because processors fetch them in pairs.  From CLAIMED on each member has one.
@@ -174,77 +176,91 @@ def part_of(n, block, part, n_parts):
 
 
 class Helpers:
-    """Threads that wait for work, to be used in a ``with`` statement, after which they are gone.
+    """Threads that wait for work, to be used in a ``with`` statement, after which they end.
 
     A thread takes some tenths of a millisecond to start, as long as an epoch of a small network.
+
+    An interruption may come between any two lines of this thread's, and must neither leave a thread
+    behind nor one waiting.  So all that is shared with a helper is the queue of its tasks, one call
+    of C; ``threading.Thread`` and ``Event`` have locks that an interruption leaves locked.
     """
 
     def __init__(self) -> None:
-        self._helpers: list[_Helper] = []
+        self._queues: list[Tasks] = []
+        self._process = os.getpid()
 
     def __enter__(self) -> Helpers:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        for helper in self._helpers:
-            helper.give(None)
-        for helper in self._helpers:
-            helper.join()
-        self._helpers.clear()
+        interruptions: list[BaseException] = []
+        _in_any_case(self._end, interruptions)
+        if interruptions and exception[0] is None:
+            raise interruptions[0]
 
-    def take(self, number: int) -> list[_Helper]:
-        """So many of them; none if the system has no more threads."""
-        while len(self._helpers) < number:
-            helper = _Helper()
+    def _end(self) -> None:
+        while self._queues:
+            self._queues[-1].put(None)
+            self._queues.pop()
+
+    def take(self, number: int) -> list[Tasks]:
+        """The queues of so many of them; none if the system has no more threads."""
+        if self._process != os.getpid():
+            # A fork came since, and a child has the thread that forked alone.
+            self._queues, self._process = [], os.getpid()
+        while len(self._queues) < number:
+            tasks: Tasks = queue.SimpleQueue()
+            self._queues.append(tasks)
             try:
-                helper.start()
+                _thread.start_new_thread(_work, (tasks,))
             except RuntimeError:
+                self._queues.pop()
                 return []
-            self._helpers.append(helper)
-        return self._helpers[:number]
+        return self._queues[:number]
 
 
-class _Helper(threading.Thread):
-    """Does one task after the other, until it gets None."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self.is_idle = threading.Event()
-        self.is_idle.set()
-
-    def run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
-            del task  # or the arrays behind it would live until the next one
-            self.is_idle.set()
-
-    def give(self, task: Callable[[], None] | None) -> None:
-        self.is_idle.clear()
-        self._tasks.put(task)
+def _work(tasks: Tasks) -> None:
+    """Do one task after the other, until it is None."""
+    while (task := tasks.get()) is not None:
+        task()
+        del task  # or the arrays behind it would live until the next one
 
 
-@contextlib.contextmanager
-def _apart(helpers: list[_Helper]) -> Iterator[None]:
-    """Keep this thread on its processor, and the helpers off it.
+def _wait_for(tasks: Tasks) -> None:
+    """Until all that was in the queue is done."""
+    reached: queue.SimpleQueue[None] = queue.SimpleQueue()
+    tasks.put(functools.partial(reached.put, None))
+    reached.get()
+
+
+def _in_any_case(act: Callable[[], None], interruptions: list[BaseException]) -> None:
+    """Call ``act``, which may be called again, until no interruption kept it from its end."""
+    while True:
+        try:
+            return act()
+        except BaseException as interruption:
+            interruptions.append(interruption)
+
+
+def _restrict(thread: int, processors: set[int]) -> None:
+    """Let a thread, or with 0 the calling one, run on these processors alone."""
+    with contextlib.suppress(OSError):  # not allowed everywhere, nor needed
+        if processors:
+            os.sched_setaffinity(thread, processors)
+
+
+def _processors() -> tuple[set[int], set[int]]:
+    """Those that this thread may use, and the one it is on; empty if the system can't tell.
 
     The system takes some milliseconds to find out that two threads which never sleep would do
     better on two processors: longer than many a slice.  And one that wakes up may be put where a
-    helper, which never sleeps either, already is.
+    helper, which never sleeps either, already is.  So a team keeps its first member where it is,
+    and the others away from there.
     """
-    usual = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set()
-    own = {_LIBC.sched_getcpu()} if len(usual) > 1 else set()
-    try:
-        with contextlib.suppress(OSError):  # not allowed everywhere, nor needed
-            if own:
-                os.sched_setaffinity(0, own)
-                for helper in helpers:
-                    os.sched_setaffinity(helper.native_id or 0, usual - own)
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            if own:
-                os.sched_setaffinity(0, usual)
+    if not hasattr(os, "sched_getaffinity"):
+        return set(), set()
+    usual = os.sched_getaffinity(0)
+    return usual, usual & {_LIBC.sched_getcpu()} if len(usual) > 1 else set()
 
 
 def together(
@@ -275,30 +291,38 @@ def together(
     for rank, plan in enumerate(plans[:size]):
         plan.set(rank=rank, size=size, counters=counters)
     failures: list[BaseException] = []
+    usual, own = _processors()
+    first = threading.get_native_id()
 
     def run(rank: int) -> Any:
         try:
+            # The first helper sees to the first member, too: no signal interrupts a helper.
+            if rank > 0 and own:
+                _restrict(0, usual - own)
+            if rank == 1 and own:
+                _restrict(first, own)
             return kernel(plans[rank].record, *arguments)
         except BaseException as error:
             counters[ABANDONED] = 1
             failures.append(error)
+        finally:
+            if rank == 1 and own:
+                _restrict(first, usual)
 
     result = None
     try:
-        with _apart(members):
-            for rank, member in enumerate(members, 1):
-                member.give(functools.partial(run, rank))
-            result = run(0)
+        for rank, member in enumerate(members, 1):
+            member.put(functools.partial(run, rank))
+        result = run(0)
     except BaseException as error:  # an interruption, from outside of the kernel
-        counters[ABANDONED] = 1
         failures.append(error)
-    for member in members:
-        while not member.is_idle.is_set():
-            try:
-                member.is_idle.wait()
-            except BaseException as error:
-                counters[ABANDONED] = 1
-                failures.append(error)
     if failures:
-        raise failures[0]
-    return result  # type: ignore[return-value]
+        counters[ABANDONED] = 1
+    for member in members:
+        _in_any_case(functools.partial(_wait_for, member), failures)
+    try:
+        if failures:
+            raise failures[0]
+        return result  # type: ignore[return-value]
+    finally:
+        failures.clear()  # or what a traceback holds would hold the traceback

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.dropout import Dropout, dropout_part
-from fastgd.kernels.epoch import run_batches
+from fastgd.kernels.epoch import train_on_batches
 from fastgd.kernels.layout import multiplications, plans_of_team, set_parts, team_size
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import Dense
@@ -87,8 +87,7 @@ class EpochRunner:
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
         n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP)
-        size = team_size(n_threads, batch_size, plan["n_parts"])
-        self._plans = plans_of_team(plan, size)
+        self._plans = plans_of_team(plan, team_size(n_threads, batch_size))
         self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
 
     def run(self, w: NDArray[Any], grad: NDArray[Any], helpers: Helpers | None = None) -> None:
@@ -119,7 +118,7 @@ class EpochRunner:
             started = time.perf_counter()
             try:
                 together(
-                    run_batches, self._plans, n_threads, first, last, optimizer.n_updates,
+                    train_on_batches, self._plans, n_threads, first, last, optimizer.n_updates,
                     helpers=helpers,
                 )  # fmt: skip
             finally:
