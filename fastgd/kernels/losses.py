@@ -45,9 +45,9 @@ TWO = np.float32(2.0)
 HALF = np.float32(0.5)
 ZERO = np.float32(0.0)
 
-# Single outputs, and the logarithms of narrow rows, come STRIP at a time: a multiple of the
-# numbers, and of the rows, that make a vector.
-STRIP = 64
+# Single outputs come VECTOR at a time, the logarithms of narrow rows STRIP at a time: multiples of
+# the numbers, and of the rows, that make a vector.
+VECTOR, STRIP = 16, 64
 
 
 def sum_pointwise(self, z, y, weight, n_rows, k, delta):
@@ -60,21 +60,21 @@ def _sum_pointwise(self, z, y, weight, n_rows, k, delta):
     for i in range(n_rows):
         for p in range(i * k, (i + 1) * k):
             delta[p] = weight[i]
-    # Strip after strip of a fixed length: a compiler's vectors leave a rest, element by element,
-    # which of a small batch would be all.
+    # A fixed number at a time: a compiler's vectors, several side by side, would leave a rest,
+    # element by element, which of a small batch would be all.
     zero, total = z.dtype.type(0.0), 0.0
-    some_z, some_y = stack_array(STRIP, zero), stack_array(STRIP, zero)
-    values, slopes = stack_array(STRIP, zero), stack_array(STRIP, zero)
-    for start in range(0, n_rows * k, STRIP):
-        m = smaller(STRIP, n_rows * k - start)
+    some_z, some_y = stack_array(VECTOR, zero), stack_array(VECTOR, zero)
+    values, slopes = stack_array(VECTOR, zero), stack_array(VECTOR, zero)
+    for start in range(0, n_rows * k, VECTOR):
+        m = smaller(VECTOR, n_rows * k - start)
         of_z, of_y, of_delta = (
             z[start : start + m], y[start : start + m], delta[start : start + m],
         )  # fmt: skip
         for j in range(m):
             some_z[j], some_y[j] = of_z[j], of_y[j]
-        for j in range(m, STRIP):
+        for j in range(m, VECTOR):
             some_z[j], some_y[j] = of_z[0], of_y[0]
-        for j in range(STRIP):
+        for j in range(VECTOR):
             values[j], slopes[j] = pointwise(self, some_z[j], some_y[j])
         for j in range(m):
             total += np.float64(of_delta[j] * values[j])
