@@ -353,3 +353,21 @@ def test_a_slice_is_never_empty_nor_grows_at_once():
     assert {n_batches for _, n_batches in learned(10.0, 8.0, 20)} == {1}
     lengths = [n_batches for _, n_batches in learned(0.0, 0.0, 6, most=1)]
     assert lengths == [64**i for i in range(6)]
+
+
+def test_a_team_that_nobody_gives():
+    """Other fits have all processors: whatever is asked for, there is one thread."""
+    pace = Pace(2, compiles=False)
+    for _ in range(200):
+        pace.learn(1, pace.n_batches, pace.n_batches * 2e-3)
+        assert pace.n_batches >= 1
+    pace = Pace(4, compiles=False)
+    for i in range(200):
+        pace.learn(min(pace.n_threads, 1 + i % 3), pace.n_batches, pace.n_batches * 2e-3)
+        assert pace.n_threads in (1, 4)
+
+
+def test_trials_cost_little_where_batches_are_long():
+    slices = learned(2.0, 1.1, 300, compiles=False)
+    alone = sum(n_batches * 2.0 for n_threads, n_batches in slices if n_threads == 1)
+    assert 0 < alone < 0.02 * sum(n_batches * 1.1 for _, n_batches in slices)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 SLICE_SECONDS = 0.1
-TRIAL_SECONDS = 0.01
+TRIAL_SECONDS = 0.005
 
 # Until the way that is not in use is tried: for the first time, and then again.
-SECONDS_AT_FIRST, SECONDS_TOGETHER, SECONDS_ALONE = 0.1, 2.0, 0.5
+SECONDS_AT_FIRST, SECONDS_TOGETHER, SECONDS_ALONE = 0.02, 2.0, 0.5
+# Where batches are long, a trial of one batch may take such a share of the time at most.
+SHARE_OF_TRIALS = 0.01
 
 # A team of threads must beat a single one by so much: its processors could do other work.
 WORTH = 0.85
@@ -30,31 +32,28 @@ class Pace:
     def __init__(self, most_threads: int, compiles: bool) -> None:
         self._most, self._compiles = most_threads, compiles
         self._seconds: dict[int, float] = {}  # of a batch, by number of threads
-        self._until_trial = SECONDS_AT_FIRST
+        self._wait, self._since_trial = SECONDS_AT_FIRST, 0.0
         self.n_threads, self.n_batches = (1 if compiles else most_threads), 1
 
     def learn(self, n_threads: int, n_batches: int, seconds: float) -> None:
-        """A slice has run; decide on the next one."""
+        """A slice has run, perhaps with fewer threads than chosen; decide on the next one."""
         seconds = max(seconds, 1e-9)
         self.n_batches = int(min(max(SLICE_SECONDS * n_batches / seconds, 1), 64 * n_batches))
         if self._compiles:
             self._compiles = False
             self.n_threads = self._most
-        else:
+        elif self._most > 1:
             self._seconds[n_threads] = seconds / n_batches
-            self._until_trial -= seconds
-            self.n_threads = self._next_threads()
+            self._since_trial += seconds
+            self._choose_threads(seconds / n_batches)
 
-    def _next_threads(self) -> int:
+    def _choose_threads(self, batch_seconds: float) -> None:
         alone, together = self._seconds.get(1), self._seconds.get(self._most)
-        if alone is None or together is None:
-            best = self._most
-        else:
-            best = self._most if together < WORTH * alone else 1
-        if self._most == 1 or self._until_trial > 0.0:
-            return best
-        self._until_trial = SECONDS_ALONE if best == 1 else SECONDS_TOGETHER
-        trial = 1 if best > 1 else self._most
-        known = self._seconds.get(trial, self._seconds[best])
-        self.n_batches = int(max(TRIAL_SECONDS / known, 1))
-        return trial
+        is_better = alone is None or together is None or together < WORTH * alone
+        best, other = (self._most, 1) if is_better else (1, self._most)
+        self.n_threads = best
+        if self._since_trial < max(self._wait, self._most * batch_seconds / SHARE_OF_TRIALS):
+            return
+        self.n_threads = other
+        self.n_batches = int(max(TRIAL_SECONDS / self._seconds.get(other, batch_seconds), 1))
+        self._wait, self._since_trial = SECONDS_TOGETHER if is_better else SECONDS_ALONE, 0.0
