@@ -319,6 +319,9 @@ def native_address(function: Callable[..., Any], signature: Any, name: str, ours
             "NUMBA_DISABLE_JIT is set; without the compiler only Optimizer.update works."
         )
     flags = _flags(allocates=not ours) | {"pipeline_class": _WHOLE if ours else Compiler}
+    # Numba numbers functions of one name in each process anew: two that were compiled in different
+    # processes would be one and the same to the linker of a third, which loads both from disk.
+    function.__qualname__ = name
     dispatcher = numba.njit(**flags)(function)
     if ours:
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])), name)

@@ -372,3 +372,41 @@ def test_rules_run_in_plain_python(installation):
         start = np.array([1.0, -2.0, 3.0])
         expected = naive.trajectory(name, start, gradients, cls._field_defaults)[-1]
         np.testing.assert_allclose(results[name], expected, rtol=1e-12, err_msg=name)
+
+
+LOSSES_OF_FITS = """
+import json, sys, warnings
+import numpy as np
+from fastgd import MLPClassifier
+
+warnings.simplefilter("ignore")
+X = np.random.RandomState(0).normal(size=(60, 5))
+losses = {}
+for task in sys.argv[1:]:
+    n_classes, solver = task.split(",")
+    clf = MLPClassifier((6,), solver=solver, random_state=0, max_iter=5, n_iter_no_change=99)
+    losses[task] = float(clf.fit(X, np.arange(60) % int(n_classes)).loss_)
+print(json.dumps(losses))
+"""
+
+
+def test_parts_that_were_compiled_in_different_processes_stay_different(tmp_path):
+    """Each process has compiled one part only, under the same number; then all are loaded."""
+
+    def losses(*tasks):
+        root = str(Path(__file__).parents[1])
+        path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path)}
+        run = subprocess.run(
+            [sys.executable, "-c", LOSSES_OF_FITS, *tasks],
+            env=environment, capture_output=True, text=True, check=True, timeout=300,
+        )  # fmt: skip
+        return json.loads(run.stdout)
+
+    tasks = ["2,adam", "3,adam", "10,adam", "3,adagrad", "3,rmsprop"]
+    alone = {}
+    for task in tasks:
+        alone |= losses(task)
+    assert len(set(alone.values())) == len(tasks)
+    assert losses(*tasks) == alone
+    assert losses(*reversed(tasks)) == alone

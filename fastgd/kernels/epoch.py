@@ -291,7 +291,8 @@ def apply_step(plans, w, g, t, learning_rate):
     """
     plan = plans[0]
     plan.w, plan.grad = w.ctypes.data, g.ctypes.data
-    # Nobody begins before all are there: what is done can not be done again.
+    # Nobody begins before all are there: an interruption may keep one from coming, and an update
+    # is done by all or not at all.
     if not barrier(plan):
         return
     chunk = next_piece(plan, -1, plan.n_state_chunks, 0)
