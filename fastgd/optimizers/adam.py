@@ -72,25 +72,25 @@ def adam_step(
     """Adam's update; ``coupled`` and ``decoupled`` are the two kinds of weight decay."""
     real = w.dtype.type
     m, v = state[0], state[1]
-    root = math.sqrt(1.0 - beta_2**t)
+    root = math.sqrt(1.0 - beta_2 ** float(t))
     # Multiplying numerator and denominator by the root leaves one division an element.
-    rate = real(learning_rate * root / (1.0 - beta_1**t))
+    rate = real(learning_rate * root / (1.0 - beta_1 ** float(t)))
     epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
     keep = real(1.0 - learning_rate * decoupled)
     decay = real(coupled)
-    b1, rest_1 = real(beta_1), real(1.0 - beta_1)
+    rest_1 = real(1.0 - beta_1)
     b2, rest_2 = real(beta_2), real(1.0 - beta_2)
-    if amsgrad:
-        largest = state[2]
-        for i in range(w.size):
-            d = g[i] + decay * w[i]
-            m[i] = b1 * m[i] + rest_1 * d
-            v[i] = b2 * v[i] + rest_2 * d * d
-            largest[i] = v[i] if v[i] > largest[i] else largest[i]
-            w[i] = keep * w[i] - divide(rate * m[i], math.sqrt(largest[i]) + epsilon_t)
-    else:
-        for i in range(w.size):
-            d = g[i] + decay * w[i]
-            m[i] = b1 * m[i] + rest_1 * d
-            v[i] = b2 * v[i] + rest_2 * d * d
-            w[i] = keep * w[i] - divide(rate * m[i], math.sqrt(v[i]) + epsilon_t)
+    largest = state[2] if amsgrad else v
+    decays = coupled != 0.0 or decoupled != 0.0
+    for i in range(w.size):
+        d, kept = g[i], w[i]
+        if decays:
+            d += decay * kept
+            kept *= keep
+        m[i] += rest_1 * (d - m[i])
+        square = b2 * v[i] + rest_2 * d * d
+        v[i] = square
+        if amsgrad:
+            square = square if square > largest[i] else largest[i]
+            largest[i] = square
+        w[i] = kept - divide(rate * m[i], math.sqrt(square) + epsilon_t)

@@ -38,7 +38,7 @@ class Adamax(NamedTuple):
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         m, u = state[0], state[1]
-        rate = real(learning_rate / (1.0 - self.beta_1**t))
+        rate = real(learning_rate / (1.0 - self.beta_1 ** float(t)))
         decay = real(self.weight_decay)
         epsilon = real(self.epsilon)
         b1, rest_1 = real(self.beta_1), real(1.0 - self.beta_1)

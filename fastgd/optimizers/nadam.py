@@ -48,7 +48,7 @@ class NAdam(NamedTuple):
         then = self.beta_1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * self.momentum_decay))
         product = now if t == 1 else scalars[0] * now
         scalars[0] = product
-        root = math.sqrt(1.0 - self.beta_2**t)
+        root = math.sqrt(1.0 - self.beta_2 ** float(t))
         rate_g = real(learning_rate * root * (1.0 - now) / (1.0 - product))
         rate_m = real(learning_rate * root * then / (1.0 - product * then))
         epsilon = real(self.epsilon * root)

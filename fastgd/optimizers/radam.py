@@ -45,10 +45,10 @@ class RAdam(NamedTuple):
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         m, v = state[0], state[1]
-        rate = learning_rate / (1.0 - self.beta_1**t)
-        left = 1.0 - self.beta_2**t
+        rate = learning_rate / (1.0 - self.beta_1 ** float(t))
+        left = 1.0 - self.beta_2 ** float(t)
         longest = 2.0 / (1.0 - self.beta_2) - 1.0
-        length = longest - 2.0 * t * self.beta_2**t / left
+        length = longest - 2.0 * t * self.beta_2 ** float(t) / left
         rectified = length > 5.0
         if rectified:
             rate *= math.sqrt(

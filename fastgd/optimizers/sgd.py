@@ -60,12 +60,13 @@ class SGD(NamedTuple):
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         decay = real(self.weight_decay)
+        if self.momentum == 0.0:
+            rate = real(learning_rate)
+            for i in range(w.size):
+                w[i] -= rate * (g[i] + decay * w[i])
+            return
         outer = real(1.0 if self.rate_in_velocity else learning_rate)
         inner = real(learning_rate if self.rate_in_velocity else 1.0)
-        if self.momentum == 0.0:
-            for i in range(w.size):
-                w[i] -= outer * (inner * (g[i] + decay * w[i]))
-            return
         velocity = state[0]
         momentum = real(self.momentum)
         damp = real(1.0 if t == 1 else 1.0 - self.dampening)
