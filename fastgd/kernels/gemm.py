@@ -24,7 +24,7 @@ from numba.core.extending import intrinsic
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.parts import native_call
-from fastgd.kernels.plan import larger, smaller
+from fastgd.kernels.plan import array_at, larger, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
     TILE_ROWS,
@@ -129,20 +129,21 @@ def _copy_row(typingctx, source, target, n, like):
 def _transpose(typingctx, source, row, n_rows, n_columns, target, like):
     """Write the transpose of at most a register's length of rows and columns.
 
-    Rows of the target are two registers long, and are written up to the first one's end.
+    Rows of the target are two registers long.  As many of them as a register has places are
+    written, up to the first one's end; beyond the edges with anything.
     """
     lanes = VECTOR_BYTES * 8 // like.bitwidth
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         source, row, n_rows, n_columns, target, _ = args
         element, i64 = context.get_value_type(like), ir.IntType(64)
-        numbers = [ir.Constant(i64, i) for i in range(lanes)]
-        nothing = ir.Constant(i64, 0)
         source, target = (builder.inttoptr(x, element.as_pointer()) for x in (source, target))
+        vector = Vectors(builder, element, lanes, 1, n_columns)
+        last = builder.sub(n_rows, ir.Constant(i64, 1))
         rows = []
-        for i in numbers:
-            width = builder.select(builder.icmp_signed("<", i, n_rows), n_columns, nothing)
-            vector = Vectors(builder, element, lanes, 1, width)
+        for number in (ir.Constant(i64, i) for i in range(lanes)):
+            # In place of those beyond the last, the last once more.
+            i = builder.select(builder.icmp_signed("<", number, last), number, last)
             rows.append(vector.load(builder.gep(source, [builder.mul(i, row)]), 0))
         # Squares of ``half`` a side change places across the diagonal, for half = 1, 2, 4, …
         half = 1
@@ -150,11 +151,10 @@ def _transpose(typingctx, source, row, n_rows, n_columns, target, like):
             for i in (i for i in range(lanes) if not i & half):
                 rows[i], rows[i + half] = _exchange(builder, rows[i], rows[i + half], half, lanes)
             half *= 2
-        whole = ir.Constant(i64, lanes)
-        for i, values in zip(numbers, rows, strict=True):
-            width = builder.select(builder.icmp_signed("<", i, n_columns), whole, nothing)
-            place = builder.gep(target, [builder.mul(i, ir.Constant(i64, 2 * lanes))])
-            Vectors(builder, element, lanes, 1, width).store(values, place, 0)
+        for i, values in enumerate(rows):
+            place = builder.gep(target, [ir.Constant(i64, 2 * lanes * i)])
+            place = builder.bitcast(place, vector.type.as_pointer())
+            builder.store(values, place, align=like.bitwidth // 8)
         return context.get_dummy_value()
 
     i = types.intp
@@ -173,7 +173,10 @@ def _exchange(builder: Any, upper: Any, lower: Any, half: int, lanes: int) -> tu
 
 @njit
 def _pack_transposed(b, b_col, k, width, lanes, size, like, panel):
-    """Columns of a transposed B, which lie far apart, as rows of ``panel``."""
+    """Columns of a transposed B, which lie far apart, as rows of ``panel``.
+
+    Up to a register's length of rows more than ``k`` are written to.
+    """
     for q in range(0, width, lanes):
         for p in range(0, k, lanes):
             _transpose(
@@ -244,11 +247,29 @@ def _slab(
                 )  # fmt: skip
 
 
+@njit(reduction=True)
+def _dot(x, y, k, like):
+    """Scalar product of ``k`` numbers at two addresses."""
+    a, b = array_at(x, k, like), array_at(y, k, like)
+    total = a.dtype.type(0.0)
+    for p in range(k):
+        total += a[p] * b[p]
+    return total
+
+
 def _product(
     m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
     panel, packed, tiles, by_blas,
 ):  # fmt: skip
     """``C = alpha A B + beta D`` by addresses; ``size`` is that of an element in bytes."""
+    if n == a_col == b_row == 1:
+        # A column of C has one number for each register of a tile, but rows of A fill theirs.
+        for i in range(m):
+            total = alpha * _dot(a + i * a_row * size, b, k, alpha)
+            if beta != 0.0:
+                total += beta * _get(d + i * d_row * size, beta)
+            _set(c + i * c_row * size, total)
+        return
     if by_blas:
         if beta != 0.0:
             for i in range(m):
@@ -298,12 +319,12 @@ def product_entries(dtype: Any, longest: int) -> dict[str, Any]:
 
         ensure_blas()
     dtype = np.dtype(dtype)
-    depth = min(longest, DEPTH)
+    depth, lanes = min(longest, DEPTH), VECTOR_BYTES // dtype.itemsize
     product, tiles = _compiled(dtype)
     return {
         "product": product,
         "tiles": tiles,
-        "panel": aligned_empty(PANELS * depth * 2 * VECTOR_BYTES // dtype.itemsize, dtype),
+        "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
         "by_blas": not HAS_TILES,
     }
@@ -341,8 +362,12 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     c_row, d_row : int
         The same for rows of C and D; a d_row of 0 adds one row to all.
     """
+    if n == 1 and a_row == c_row == d_row == 1:
+        # As the row that is its transpose, a column fills whole registers.
+        m, n, a, b = n, m, b, a
+        a_row, a_col, b_row, b_col, c_row, d_row = b_col, b_row, a_col, a_row, n, n
     # Longer sums are cut, whatever the number of rows.
-    if b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.by_blas == 0:
+    if n > 1 and b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.by_blas == 0:
         width = 2 * VECTOR_BYTES // plan.itemsize
         for j in range(0, n, width):
             at = j * plan.itemsize

@@ -74,8 +74,8 @@ class Vectors:
         self.type = ir.VectorType(element, lanes)
         self.zero = ir.Constant(self.type, [0.0] * lanes)
         self._align = ir.Constant(ir.IntType(32), 4 if element == ir.FloatType() else 8)
-        index = ir.VectorType(ir.IntType(64), lanes)
-        limit = self.broadcast(n, index)
+        index = ir.VectorType(ir.IntType(32), lanes)
+        limit = self.broadcast(builder.trunc(n, ir.IntType(32)), index)
         self._masks = [
             builder.icmp_signed(
                 "<", ir.Constant(index, list(range(i * lanes, (i + 1) * lanes))), limit
