@@ -221,8 +221,13 @@ def load_targets(plan, first, lo, hi):
     weights = reals(plan, plan.weights, 0, plan.rows)
     for i in range(lo, hi):
         row = order[i] if plan.order != 0 else first + i
-        for j in range(k):
-            targets[i * k + j] = y[row * k + j]
+        # A class number has two words: a loop takes longer to begin than to do that.
+        targets[i * k] = y[row * k]
+        if k == 2:
+            targets[i * k + 1] = y[row * k + 1]
+        elif k > 2:
+            for j in range(1, k):
+                targets[i * k + j] = y[row * k + j]
         if plan.weight != 0:
             weights[i] = weight[row]
 
