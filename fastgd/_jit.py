@@ -13,7 +13,9 @@ Three rules of Numba that this module enforces, each of which fails silently oth
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import hashlib
 import os
 import pickle
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,12 +224,31 @@ NOT_NEEDED = frozenset(
 )
 
 
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Collections, each of which looks at all objects of the process, are a tenth of a compilation.
+
+    Numba compiles in one thread at a time, which is why two of these never overlap.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _compiler(library_class: type) -> type:
     class LibraryCompiler(Compiler):
         def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
             library = library_class(targetctx.codegen(), "fastgd")
             library.enable_object_caching()
             super().__init__(typingctx, targetctx, library, *others)
+
+        def compile_extra(self, function: Any) -> Any:
+            with _no_garbage_collection():
+                return super().compile_extra(function)
 
         def define_pipelines(self) -> list[Any]:
             pipelines = super().define_pipelines()
