@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 SLICE_SECONDS = 0.1
 TRIAL_SECONDS = 0.005
 
@@ -11,7 +13,9 @@ SECONDS_AT_FIRST, SECONDS_TOGETHER, SECONDS_ALONE = 0.02, 2.0, 0.5
 SHARE_OF_TRIALS = 0.01
 
 # A team of threads must beat a single one by so much: its processors could do other work.
-WORTH = 0.85
+WORTH = 0.9
+# Of so many slices the fastest counts: what disturbs one seldom disturbs all of them.
+RECENT = 5
 
 
 class Pace:
@@ -31,7 +35,8 @@ class Pace:
 
     def __init__(self, most_threads: int, compiles: bool) -> None:
         self._most, self._compiles = most_threads, compiles
-        self._seconds: dict[int, float] = {}  # of a batch, by number of threads
+        # Of a batch, by number of threads, in the last slices.
+        self._seconds: dict[int, deque[float]] = {}
         self._wait, self._since_trial = SECONDS_AT_FIRST, 0.0
         self.n_threads, self.n_batches = (1 if compiles else most_threads), 1
 
@@ -43,17 +48,19 @@ class Pace:
             self._compiles = False
             self.n_threads = self._most
         elif self._most > 1:
-            self._seconds[n_threads] = seconds / n_batches
+            recent = self._seconds.setdefault(n_threads, deque(maxlen=RECENT))
+            recent.append(seconds / n_batches)
             self._since_trial += seconds
             self._choose_threads(seconds / n_batches)
 
     def _choose_threads(self, batch_seconds: float) -> None:
-        alone, together = self._seconds.get(1), self._seconds.get(self._most)
+        best_seconds = {number: min(recent) for number, recent in self._seconds.items()}
+        alone, together = best_seconds.get(1), best_seconds.get(self._most)
         is_better = alone is None or together is None or together < WORTH * alone
         best, other = (self._most, 1) if is_better else (1, self._most)
         self.n_threads = best
         if self._since_trial < max(self._wait, self._most * batch_seconds / SHARE_OF_TRIALS):
             return
         self.n_threads = other
-        self.n_batches = int(max(TRIAL_SECONDS / self._seconds.get(other, batch_seconds), 1))
+        self.n_batches = int(max(TRIAL_SECONDS / best_seconds.get(other, batch_seconds), 1))
         self._wait, self._since_trial = SECONDS_TOGETHER if is_better else SECONDS_ALONE, 0.0
