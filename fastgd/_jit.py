@@ -19,6 +19,7 @@ import gc
 import hashlib
 import os
 import pickle
+import secrets
 import sys
 import tempfile
 import uuid
@@ -220,6 +221,8 @@ NOT_NEEDED = frozenset(
         "dead_branch_prune",
         "inline_overloads",
         "annotate_types",
+        "ir_legalization",
+        "generic_rewrites",
     }
 )
 
@@ -250,6 +253,13 @@ def _compiler(library_class: type) -> type:
             with _no_garbage_collection():
                 return super().compile_extra(function)
 
+        def _compile_bytecode(self) -> Any:
+            # Numba counts functions in each process anew: two that were compiled in different
+            # processes would be one and the same to the linker of a third, which loads both
+            # from disk.
+            self.state.func_id.unique_id = secrets.randbits(64)
+            return super()._compile_bytecode()
+
         def define_pipelines(self) -> list[Any]:
             pipelines = super().define_pipelines()
             for pipeline in pipelines:
@@ -264,8 +274,11 @@ def _compiler(library_class: type) -> type:
 _INLINED, _WHOLE = _compiler(_InlinedLibrary), _compiler(_WholeLibrary)
 
 
-def _flags(entry: bool = False, reduction: bool = False, allocates: bool = False) -> dict[str, Any]:
-    return {
+def compiler_flags(
+    entry: bool = False, reduction: bool = False, inline: bool = False, allocates: bool = False
+) -> dict[str, Any]:
+    """Numba's options; see ``njit``.  What is not ours may allocate."""
+    flags = {
         # Our kernels look at arrays that Python owns; they neither allocate nor count references.
         "_nrt": allocates,
         # What is not ours may raise what needs the environment that inlined code has not.
@@ -277,6 +290,7 @@ def _flags(entry: bool = False, reduction: bool = False, allocates: bool = False
         "no_cpython_wrapper": not entry,
         "no_cfunc_wrapper": True,
     }
+    return flags | {"forceinline": True} if inline else flags
 
 
 def njit(
@@ -303,9 +317,7 @@ def njit(
     if function is None:
         return functools.partial(njit, entry=entry, reduction=reduction, inline=inline)
     # Where an exception with arguments becomes one of Python's, they are allocated.
-    flags = _flags(entry, reduction, allocates=entry)
-    if inline:
-        flags["forceinline"] = True
+    flags = compiler_flags(entry, reduction, inline, allocates=entry)
     dispatcher = numba.njit(**flags)(function)
     if config.DISABLE_JIT:
         return dispatcher
@@ -339,10 +351,7 @@ def native_address(function: Callable[..., Any], signature: Any, name: str, ours
         raise RuntimeError(
             "NUMBA_DISABLE_JIT is set; without the compiler only Optimizer.update works."
         )
-    flags = _flags(allocates=not ours) | {"pipeline_class": _WHOLE if ours else Compiler}
-    # Numba numbers functions of one name in each process anew: two that were compiled in different
-    # processes would be one and the same to the linker of a third, which loads both from disk.
-    function.__qualname__ = name
+    flags = compiler_flags(allocates=not ours) | {"pipeline_class": _WHOLE if ours else Compiler}
     dispatcher = numba.njit(**flags)(function)
     if ours:
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])), name)
@@ -404,5 +413,5 @@ def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:
 
     for ours in (True, False):
         # Not strict: a method may name its parameters as it likes.
-        overload(stub, strict=False, jit_options=_flags(allocates=not ours))(chooser(ours))
+        overload(stub, strict=False, jit_options=compiler_flags(allocates=not ours))(chooser(ours))
     return stub

@@ -55,7 +55,7 @@ ADAM = PRELUDE + "report(step(Adam(0.1)))"
 AFTER_ADAM = [0.9, -2.1, 3.1]
 SGD = PRELUDE + "report(step(SGD(0.5)))"
 AFTER_SGD = [0.75, -2.125, 3.5]
-TWICE_THE_STEP = ("outer * (inner *", "2 * outer * (inner *")
+TWICE_THE_STEP = "rate * (g[i]", "2 * rate * (g[i]"
 TWICE_AFTER_SGD = [0.5, -2.25, 4.0]
 
 

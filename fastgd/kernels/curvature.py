@@ -34,7 +34,7 @@ from fastgd.kernels.network import (
     total_weight_of,
 )
 from fastgd.kernels.parts import call_activate_backward, call_loss, call_loss_curvature
-from fastgd.kernels.plan import Plan, int64s, layer_records, plan_records, reals, smaller
+from fastgd.kernels.plan import Plan, int64_at, layer_at, plan_records, reals, smaller
 from fastgd.kernels.team import barrier, next_piece, share
 
 
@@ -61,14 +61,14 @@ def forward_along(plan, direction, first, lo, hi):
     """After ``forward``: how all outputs, and the slopes of the activations, change."""
     size = plan.itemsize
     for l in range(plan.n_layers):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        layer = layer_at(plan.layers, l)
         h, n_in = layer.n_out, layer.n_in
         start, stop = layer.deltas * plan.rows + lo * h, layer.deltas * plan.rows + hi * h
         at = plan.tangents + start * size
         if l == 0:
             call_affine(plan.affine, direction, first, lo, hi, at)
         else:
-            below = layer_records(plan, plan.layers, l - 1, l)[0]
+            below = layer_at(plan.layers, l - 1)
             gemm(
                 plan, hi - lo, h, n_in, 1.0,
                 plan.units + (below.outputs * plan.rows + lo * n_in) * size, n_in, 1,
@@ -81,7 +81,7 @@ def forward_along(plan, direction, first, lo, hi):
                 plan.w + layer.weights * size, h, 1, 1.0, at, h, at, h,
             )  # fmt: skip
         tangents = reals(plan, plan.tangents, start, stop)
-        curvature = int64s(plan, plan.curvatures, l, l + 1)[0]
+        curvature = int64_at(plan.curvatures, l)
         if curvature != 0:
             bends = reals(plan, plan.bends, start, stop)
             copy_to(bends, tangents)
@@ -92,7 +92,7 @@ def forward_along(plan, direction, first, lo, hi):
 @njit
 def multiply_by_slope(plan, layer, l, lo, hi, values):
     """``values *= φ′(z)`` for some rows of layer ``l``."""
-    backward = int64s(plan, plan.activations, 2 * l + 1, 2 * l + 2)[0]
+    backward = int64_at(plan.activations, 2 * l + 1)
     if backward != 0:
         multiply_by_derivative(plan, layer, lo, hi, backward, values)
 
@@ -115,8 +115,8 @@ def backpropagate_along(plan, direction, lo, hi, exact):
     """From the changes at the outputs to those at all layers; ``exact``: with the terms in δ."""
     size = plan.itemsize
     for l in range(plan.n_layers - 1, 0, -1):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
-        below = layer_records(plan, plan.layers, l - 1, l)[0]
+        layer = layer_at(plan.layers, l)
+        below = layer_at(plan.layers, l - 1)
         h, n_in = layer.n_out, layer.n_in
         source = (layer.deltas * plan.rows + lo * h) * size
         start, stop = below.deltas * plan.rows + lo * n_in, below.deltas * plan.rows + hi * n_in
@@ -140,7 +140,7 @@ def backpropagate_along(plan, direction, lo, hi, exact):
         )  # fmt: skip
         multiply_by_slope(plan, below, l - 1, lo, hi, changes)
         deltas = reals(plan, plan.delta, start, stop)
-        if int64s(plan, plan.curvatures, l - 1, l)[0] != 0:
+        if int64_at(plan.curvatures, l - 1) != 0:
             bends = reals(plan, plan.bends, start, stop)
             for p in range(changes.size):
                 changes[p] += deltas[p] * bends[p]
@@ -152,7 +152,7 @@ def changes_along(plan, direction, first, lo, hi, exact):
     """All passes for the rows ``lo`` to ``hi`` of a block."""
     if lo == hi:
         return
-    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
+    last = layer_at(plan.layers, plan.n_layers - 1)
     k = last.n_out
     load_targets(plan, first, lo, hi)
     outputs = forward(plan, first, lo, hi, 0)
@@ -176,12 +176,12 @@ def changes_along(plan, direction, first, lo, hi, exact):
 def add_tangent_products(plan, direction, chunk, n_rows, scale):
     """``Σ Ra₋ᵀ δ`` for one chunk of the parameters; the input does not change."""
     size = plan.itemsize
-    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
+    lo, hi = int64_at(plan.chunks, chunk), int64_at(plan.chunks, chunk + 1)
     for l in range(1, plan.n_layers):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
-        below = layer_records(plan, plan.layers, l - 1, l)[0]
+        layer = layer_at(plan.layers, l)
+        below = layer_at(plan.layers, l - 1)
         h = layer.n_out
-        top, bottom = rows_of_chunk(layer, ends[0], ends[1])
+        top, bottom = rows_of_chunk(layer, lo, hi)
         if top < bottom:
             at = direction.grad + (layer.weights + top * h) * size
             gemm(

@@ -27,7 +27,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 from scipy import special
 
-from fastgd._jit import ELEMENTWISE, njit
+from fastgd._jit import compiler_flags, njit
 
 Number = Any  # a float32 or a float64
 Function = Callable[[Number], Number]
@@ -332,8 +332,7 @@ def _vectorised(function: Function) -> Function:
     def choose(x: Number) -> Function | None:
         return _implementations_for(x).get(function.__name__)
 
-    flags: Any = {"fastmath": set(ELEMENTWISE), "error_model": "numpy", "forceinline": True}
-    overload(function, jit_options=flags)(choose)
+    overload(function, jit_options=compiler_flags(inline=True))(choose)
     return function
 
 
@@ -403,7 +402,7 @@ def _quotient(typing_context: Any, a: Any, b: Any) -> Any:
     return a(a, a), generate
 
 
-@overload(divide, jit_options={"error_model": "numpy", "forceinline": True, "_nrt": False})
+@overload(divide, jit_options=compiler_flags(inline=True))
 def _divide(a: Number, b: Number) -> Callable[..., Any]:
     largest = np.finfo(np.float32).max
 

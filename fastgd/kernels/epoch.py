@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.network import (
-    chunk_gradient,
     gradient,
     losses_and_deltas,
+    n_parameters_of,
     total_loss,
     total_weight_of,
 )
@@ -38,9 +38,12 @@ from fastgd.kernels.parts import (
     step_signature,
 )
 from fastgd.kernels.plan import (
+    float64_at,
     float64s,
+    int64_at,
     int64s,
     larger,
+    layer_at,
     layer_records,
     reals,
     smaller,
@@ -91,8 +94,7 @@ def _step_part(rebuild: Any, cls: type) -> Any:
 @njit
 def update_chunk(plan, chunk, t, learning_rate):
     """One update of one chunk of the parameters."""
-    ends = int64s(plan, plan.state_chunks, chunk, chunk + 2)
-    lo, hi = ends[0], ends[1]
+    lo, hi = int64_at(plan.state_chunks, chunk), int64_at(plan.state_chunks, chunk + 1)
     k = plan.n_state
     call_step(
         plan.rule, plan.rule_fields, reals(plan, plan.w, lo, hi), reals(plan, plan.grad, lo, hi),
@@ -103,19 +105,17 @@ def update_chunk(plan, chunk, t, learning_rate):
 
 
 @njit
-def note_squares(plan, chunk):
+def note_squares(plan, chunk, lo, hi):
     """Keep the sums of squares of a chunk: of the gradient by layer, and of the weights."""
-    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
-    lo, hi = ends[0], ends[1]
     n = plan.n_layers + 1
     squares = float64s(plan, plan.squares, chunk * n, (chunk + 1) * n)
-    n_weights = layer_records(plan, plan.layers, 0, 1)[0].biases
     for l in range(plan.n_layers):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        layer = layer_at(plan.layers, l)
         start = larger(layer.weights, lo)
         stop = smaller(layer.weights + layer.n_in * layer.n_out, hi)
         squares[l] = sum_of_squares(reals(plan, plan.grad, start, larger(start, stop)))
     if plan.alpha != 0.0:
+        n_weights = layer_at(plan.layers, 0).biases
         weights = reals(plan, plan.w, smaller(lo, n_weights), smaller(hi, n_weights))
         squares[n - 1] = sum_of_squares(weights)
 
@@ -125,11 +125,10 @@ def add_totals(plan, value, n_rows, total_weight):
     """Add what a batch gave to ``plan.totals``; see ``run_batches``."""
     n = plan.n_layers + 1
     totals = float64s(plan, plan.totals, 0, 3 + n)
-    squares = float64s(plan, plan.squares, 0, plan.n_chunks * n)
     for l in range(n):
         total = 0.0
         for chunk in range(plan.n_chunks):
-            total += squares[chunk * n + l]
+            total += float64_at(plan.squares, chunk * n + l)
         if l < plan.n_layers:
             totals[4 + l] += math.sqrt(total)
         elif plan.alpha != 0.0:
@@ -180,12 +179,9 @@ def train_on_batches(plans: NDArray[Any], first_batch: int, last_batch: int, t: 
 
 @njit
 def train(plan, first_batch, last_batch, t):
-    has_limits = plan.clip != 0
     # A rule that looks at all parameters together has one chunk, whatever the gradient has.
-    at_once = not has_limits and plan.n_state_chunks == plan.n_chunks
-    is_small_team = plan.size <= plan.n_parts
-    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
-    n = last.biases + last.n_out
+    at_once = plan.clip == 0 and plan.n_state_chunks == plan.n_chunks
+    n = n_parameters_of(plan)
     n_steps = 0
     for b in range(first_batch, last_batch):
         first = b * plan.rows
@@ -196,25 +192,26 @@ def train(plan, first_batch, last_batch, t):
         scale, kept = 1.0 / total_weight, plan.alpha / total_weight
         lo, hi = share(plan, n_rows, plan.loss_rows)
         losses_and_deltas(plan, first, lo, hi, t, True)
-        if plan.n_parts > 1 and is_small_team:
-            for part in range(plan.rank, plan.n_parts, plan.size):
-                part_gradient(plan, part, 0, n, first, n_rows, scale, kept)
+        # A batch of one block has no second part.
+        n_parts = plan.n_parts if n_rows > plan.loss_rows else 1
+        by_member = n_parts > 1 and plan.size <= n_parts
+        if by_member:
+            for part in range(plan.rank, n_parts, plan.size):
+                part_gradient(plan, part, n_parts, 0, n, first, n_rows, scale, kept)
         if not barrier(plan):
             break
         value = total_loss(plan, n_rows)
         t += 1
-        rate = float64s(plan, plan.rates, n_steps, n_steps + 1)[0]
+        rate = float64_at(plan.rates, n_steps)
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
         while chunk < plan.n_chunks:
-            if plan.n_parts > 1:
-                if not is_small_team:
-                    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
-                    for part in range(plan.n_parts):
-                        part_gradient(plan, part, ends[0], ends[1], first, n_rows, scale, kept)
-                add_part(plan, chunk)
-            else:
-                chunk_gradient(plan, chunk, first, n_rows, scale, kept, plan.w, False)
-            note_squares(plan, chunk)
+            start, stop = int64_at(plan.chunks, chunk), int64_at(plan.chunks, chunk + 1)
+            if not by_member:
+                for part in range(n_parts):
+                    part_gradient(plan, part, n_parts, start, stop, first, n_rows, scale, kept)
+            if n_parts > 1:
+                add_second_part(plan, start, stop)
+            note_squares(plan, chunk, start, stop)
             if at_once:
                 update_chunk(plan, chunk, t, rate)
             chunk = next_piece(plan, chunk, plan.n_chunks, n_steps)
@@ -231,27 +228,19 @@ def train(plan, first_batch, last_batch, t):
 
 
 @njit
-def part_gradient(plan, part, start, stop, first, n_rows, scale, kept):
+def part_gradient(plan, part, n_parts, start, stop, first, n_rows, scale, kept):
     """Gradient by the parameters from ``start`` to ``stop``, over one part of the rows."""
-    lo, hi = part_of(n_rows, plan.loss_rows, part, plan.n_parts)
-    target = plan.grad if part == 0 else plan.part_grad
-    # The penalty belongs to one of them.
-    kept = kept if part == 0 else 0.0
-    if lo < hi:
-        gradient(plan, start, stop, first, lo, hi, scale, kept, plan.w, target, False)
-        return
-    grad, w = reals(plan, target, start, stop), reals(plan, plan.w, start, stop)
-    n_weights, kept = layer_records(plan, plan.layers, 0, 1)[0].biases, grad.dtype.type(kept)
-    for i in range(stop - start):
-        grad[i] = kept * w[i] if start + i < n_weights else 0
+    lo, hi = part_of(n_rows, plan.loss_rows, part, n_parts)
+    target = plan.grad
+    if part > 0:
+        target, kept = plan.part_grad, 0.0  # the penalty belongs to the first
+    gradient(plan, start, stop, first, lo, hi, scale, kept, plan.w, target, False)
 
 
 @njit
-def add_part(plan, chunk):
-    """Add what the second part of the rows gave to a chunk of the gradient."""
-    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
-    grad = reals(plan, plan.grad, ends[0], ends[1])
-    more = reals(plan, plan.part_grad, ends[0], ends[1])
+def add_second_part(plan, start, stop):
+    """Add what the second part of the rows gave to a piece of the gradient."""
+    grad, more = reals(plan, plan.grad, start, stop), reals(plan, plan.part_grad, start, stop)
     for i in range(grad.size):
         grad[i] += more[i]
 
@@ -259,14 +248,14 @@ def add_part(plan, chunk):
 @njit
 def update_as_a_whole(plan, t, learning_rate):
     """An update by one thread, after the whole gradient is known, within the limits."""
-    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
-    n = last.biases + last.n_out
+    n = n_parameters_of(plan)
     if plan.clip != 0:
         call_clip(plan.clip, plan.clip_fields, reals(plan, plan.grad, 0, n))
     for chunk in range(plan.n_state_chunks):
         update_chunk(plan, chunk, t, learning_rate)
     if plan.constrain != 0:
         # The derivatives of the batch have been used: their place is room for one number a unit.
+        last = layer_at(plan.layers, plan.n_layers - 1)
         call_constrain(
             plan.constrain, plan.constrain_fields,
             layer_records(plan, plan.layers, 0, plan.n_layers), reals(plan, plan.w, 0, n),

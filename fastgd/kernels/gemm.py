@@ -257,9 +257,9 @@ def _dot(x, y, k, like):
     return total
 
 
-def _product(
+def _product_by_tiles(
     m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, tiles, by_blas,
+    panel, packed, tiles,
 ):  # fmt: skip
     """``C = alpha A B + beta D`` by addresses; ``size`` is that of an element in bytes."""
     if n == a_col == b_row == 1:
@@ -269,16 +269,6 @@ def _product(
             if beta != 0.0:
                 total += beta * _get(d + i * d_row * size, beta)
             _set(c + i * c_row * size, total)
-        return
-    if by_blas:
-        if beta != 0.0:
-            for i in range(m):
-                for j in range(n):
-                    _set(c + (i * c_row + j) * size, _get(d + (i * d_row + j) * size, beta))
-        _blas(
-            a_col != 1, b_col != 1, m, n, k, alpha, a, a_col if a_col != 1 else larger(a_row, k),
-            b, b_col if b_col != 1 else larger(b_row, n), beta, c, c_row,
-        )  # fmt: skip
         return
     rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, size) else m
     for p in range(0, k, DEPTH):
@@ -293,47 +283,62 @@ def _product(
         beta, d, d_row = _one(beta), c, c_row
 
 
+def _product_by_blas(
+    m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
+    panel, packed, tiles,
+):  # fmt: skip
+    """The same where there are no tiles."""
+    if beta != 0.0:
+        for i in range(m):
+            for j in range(n):
+                _set(c + (i * c_row + j) * size, _get(d + (i * d_row + j) * size, beta))
+    _blas(
+        a_col != 1, b_col != 1, m, n, k, alpha, a, a_col if a_col != 1 else larger(a_row, k),
+        b, b_col if b_col != 1 else larger(b_row, n), beta, c, c_row,
+    )  # fmt: skip
+
+
 def product_signature(real: Any) -> Any:
     i = types.intp
-    return types.void(i, i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i, types.boolean)
+    return types.void(i, i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i)
 
 
 @functools.cache
-def _compiled(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Addresses of ``_product`` and ``column_of_tiles``."""
-    real = numba.from_dtype(dtype)
-    return (
-        native_address(_product, product_signature(real), f"{__name__}.product", ours=True),
-        native_address(column_of_tiles, tiles_signature(real), f"{__name__}.tiles", ours=True),
-    )
-
-
-def product_entries(dtype: Any, longest: int) -> dict[str, Any]:
-    """What a plan needs for products; compiles the code, or loads it, on its first use.
-
-    ``longest`` is the largest k of a product.
-    """
-    if not HAS_TILES:
+def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
+    """Addresses of the product, and of the tiles if it is made of them."""
+    signature = product_signature(numba.from_dtype(dtype))
+    if by_blas:
         # Numba looks for a BLAS when it compiles a product of its own, which it never does here.
         from numba.np.linalg import ensure_blas
 
         ensure_blas()
+        name = f"{__name__}.product_by_blas"
+        return {"product": native_address(_product_by_blas, signature, name, ours=True), "tiles": 0}
+    name, tiles = f"{__name__}.product", tiles_signature(numba.from_dtype(dtype))
+    return {
+        "product": native_address(_product_by_tiles, signature, name, ours=True),
+        "tiles": native_address(column_of_tiles, tiles, f"{__name__}.tiles", ours=True),
+    }
+
+
+def product_entries(dtype: Any, longest: int, by_blas: bool = not HAS_TILES) -> dict[str, Any]:
+    """What a plan needs for products; compiles the code, or loads it, on its first use.
+
+    ``longest`` is the largest k of a product.
+    """
     dtype = np.dtype(dtype)
     depth, lanes = min(longest, DEPTH), VECTOR_BYTES // dtype.itemsize
-    product, tiles = _compiled(dtype)
     return {
-        "product": product,
-        "tiles": tiles,
+        **_compiled(dtype, by_blas),
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
-        "by_blas": not HAS_TILES,
     }
 
 
 @intrinsic
 def _call_product(
     typingctx, product, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
-    c, c_row, panel, packed, tiles, by_blas, real,
+    c, c_row, panel, packed, tiles, real,
 ):  # fmt: skip
     signature = product_signature(real)
 
@@ -367,7 +372,7 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
         m, n, a, b = n, m, b, a
         a_row, a_col, b_row, b_col, c_row, d_row = b_col, b_row, a_col, a_row, n, n
     # Longer sums are cut, whatever the number of rows.
-    if n > 1 and b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.by_blas == 0:
+    if n > 1 and b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.tiles != 0:
         width = 2 * VECTOR_BYTES // plan.itemsize
         for j in range(0, n, width):
             at = j * plan.itemsize
@@ -378,5 +383,5 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
         return
     _call_product(
         plan.product, m, n, k, plan.itemsize, alpha, a, a_row, a_col, b, b_row, b_col, beta,
-        d, d_row, c, c_row, plan.panel, plan.packed, plan.tiles, plan.by_blas != 0, plan.real,
+        d, d_row, c, c_row, plan.panel, plan.packed, plan.tiles, plan.real,
     )  # fmt: skip

@@ -16,8 +16,14 @@ import math
 from fastgd._jit import njit
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.linalg import call_outer, copy_to, outer
-from fastgd.kernels.network import backpropagate, forward, load_targets, total_weight_of
-from fastgd.kernels.plan import layer_records, reals, smaller
+from fastgd.kernels.network import (
+    backpropagate,
+    forward,
+    load_targets,
+    n_parameters_of,
+    total_weight_of,
+)
+from fastgd.kernels.plan import layer_at, reals, smaller
 from fastgd.kernels.team import barrier, next_piece, share
 
 # Rows of the normal equations that are dealt out at a time.
@@ -27,7 +33,7 @@ NORMAL_ROWS = 48
 @njit
 def residuals_of_rows(plan, first, lo, hi, total_weight, residuals):
     """Forward pass; residuals of the rows ``lo`` to ``hi`` of a block, row after row."""
-    k = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0].n_out
+    k = layer_at(plan.layers, plan.n_layers - 1).n_out
     load_targets(plan, first, lo, hi)
     outputs = forward(plan, first, lo, hi, 0)
     z = reals(plan, plan.units, outputs + lo * k, outputs + hi * k)
@@ -43,7 +49,7 @@ def residuals_of_rows(plan, first, lo, hi, total_weight, residuals):
 def jacobian_of_rows(plan, first, lo, hi, total_weight, out, n_parameters):
     """After the forward pass: the rows of the Jacobian, K for each sample, from ``out`` on."""
     size = plan.itemsize
-    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
+    last = layer_at(plan.layers, plan.n_layers - 1)
     k = last.n_out
     start, stop = last.deltas * plan.rows + lo * k, last.deltas * plan.rows + hi * k
     weights = reals(plan, plan.weights, lo, hi)
@@ -64,29 +70,23 @@ def jacobian_of_rows(plan, first, lo, hi, total_weight, out, n_parameters):
 def row_of_layers(plan, i, row):
     """What does not belong to the first layer's weights."""
     for l in range(plan.n_layers):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        layer = layer_at(plan.layers, l)
         h, n_in = layer.n_out, layer.n_in
         at = layer.deltas * plan.rows + i * h
         deltas = reals(plan, plan.delta, at, at + h)
         copy_to(row[layer.biases : layer.biases + h], deltas)
         if l > 0:
-            below = layer_records(plan, plan.layers, l - 1, l)[0]
+            below = layer_at(plan.layers, l - 1)
             at = below.outputs * plan.rows + i * n_in
             units = reals(plan, plan.units, at, at + n_in)
             outer(units, deltas, row[layer.weights : layer.weights + n_in * h])
-
-
-@njit
-def n_parameters_of(plan):
-    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
-    return last.biases + last.n_out
 
 
 @njit(entry=True)
 def jacobian(plans, with_jacobian):
     """All residuals go to ``plan.out``, their derivatives to ``plan.jacobian``."""
     plan = plans[0]
-    k = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0].n_out
+    k = layer_at(plan.layers, plan.n_layers - 1).n_out
     n = n_parameters_of(plan)
     total_weight = total_weight_of(plan, 0, plan.n_samples)
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
@@ -112,7 +112,7 @@ def normal_equations(plans):
     """
     plan = plans[0]
     size = plan.itemsize
-    k = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0].n_out
+    k = layer_at(plan.layers, plan.n_layers - 1).n_out
     n = n_parameters_of(plan)
     total_weight = total_weight_of(plan, 0, plan.n_samples)
     n_pieces = (n + NORMAL_ROWS - 1) // NORMAL_ROWS

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from fastgd._jit import native_address, njit
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.parts import NOTHING, Part, call_at
-from fastgd.kernels.plan import int32s, int64s, layer_records, plan_dtype, reals, smaller
+from fastgd.kernels.plan import (
+    int32s,
+    int64_at,
+    int64s,
+    layer_at,
+    plan_dtype,
+    reals,
+    row_number,
+    smaller,
+)
 
 
 class Dense(NamedTuple):
@@ -134,16 +143,16 @@ def outer_code(kind: str, dtype: np.dtype[Any]) -> int:
 
 def dense_affine(plan, first, lo, hi, out):
     """Rows in another order are gathered in ``plan.x`` before."""
-    layer = layer_records(plan, plan.layers, 0, 1)[0]
+    layer = layer_at(plan.layers, 0)
     d, h = plan.n_features, layer.n_out
     source = plan.values + (first + lo) * d * plan.itemsize
     if plan.order != 0:
-        order = int64s(plan, plan.order, first, first + hi)
         for i in range(lo, hi):
-            row = reals(plan, plan.values, order[i] * d, (order[i] + 1) * d)
-            gathered = reals(plan, plan.x, i * d, (i + 1) * d)
-            for j in range(d):
-                gathered[j] = row[j]
+            row = int64_at(plan.order, first + i)
+            copy_to(
+                reals(plan, plan.x, i * d, (i + 1) * d),
+                reals(plan, plan.values, row * d, (row + 1) * d),
+            )
         source = plan.x + lo * d * plan.itemsize
     gemm(
         plan, hi - lo, h, d, 1.0, source, d, 1, plan.w + layer.weights * plan.itemsize, h, 1,
@@ -152,7 +161,7 @@ def dense_affine(plan, first, lo, hi, out):
 
 
 def dense_accumulate(plan, first, lo, hi, scale, kept, source, target, top, bottom):
-    layer = layer_records(plan, plan.layers, 0, 1)[0]
+    layer = layer_at(plan.layers, 0)
     d, h = plan.n_features, layer.n_out
     at = (layer.weights + top * h) * plan.itemsize
     x = plan.x if plan.order != 0 else plan.values + first * d * plan.itemsize
@@ -164,7 +173,7 @@ def dense_accumulate(plan, first, lo, hi, scale, kept, source, target, top, bott
 
 
 def dense_outer(plan, first, lo, hi, out, stride):
-    layer = layer_records(plan, plan.layers, 0, 1)[0]
+    layer = layer_at(plan.layers, 0)
     d, h = plan.n_features, layer.n_out
     deltas = reals(plan, plan.delta, layer.deltas * plan.rows, layer.deltas * plan.rows + hi * h)
     for i in range(lo, hi):
@@ -228,11 +237,11 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
     """Build the three for one type of index."""
 
     def affine(plan, first, lo, hi, out):
-        layer = layer_records(plan, plan.layers, 0, 1)[0]
+        layer = layer_at(plan.layers, 0)
         h = layer.n_out
         biases = reals(plan, plan.w, layer.biases, layer.biases + h)
         for i in range(lo, hi):
-            row = int64s(plan, plan.order, 0, first + hi)[first + i] if plan.order else first + i
+            row = row_number(plan, first + i)
             target = reals(plan, out, (i - lo) * h, (i - lo + 1) * h)
             copy_to(target, biases)
             ends = index_view(plan, plan.indptr, row, row + 2)
@@ -243,7 +252,7 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
                 add_multiple(target, values[p], reals(plan, plan.w, start, start + h))
 
     def accumulate(plan, first, lo, hi, scale, kept, source, target, top, bottom):
-        layer = layer_records(plan, plan.layers, 0, 1)[0]
+        layer = layer_at(plan.layers, 0)
         h = layer.n_out
         start, stop = layer.weights + top * h, layer.weights + bottom * h
         grad, old = reals(plan, target, start, stop), reals(plan, source, start, stop)
@@ -251,7 +260,7 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
         for p in range(grad.size):
             grad[p] = rest * old[p] if kept != 0.0 else 0
         for i in range(lo, hi):
-            row = int64s(plan, plan.order, 0, first + i + 1)[first + i] if plan.order else first + i
+            row = row_number(plan, first + i)
             deltas = layer.deltas * plan.rows + i * h
             slopes = reals(plan, plan.delta, deltas, deltas + h)
             ends = index_view(plan, plan.indptr, row, row + 2)
@@ -265,7 +274,7 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
                     add_multiple(grad, factor * values[p], slopes)
 
     def outer(plan, first, lo, hi, out, stride):
-        layer = layer_records(plan, plan.layers, 0, 1)[0]
+        layer = layer_at(plan.layers, 0)
         h = layer.n_out
         for i in range(lo, hi):
             target = reals(plan, out + (i - lo) * stride, 0, layer.n_in * h)

@@ -159,6 +159,7 @@ def narrow_softmax(lanes: int) -> Callable[..., Any]:
     One function for each number of lanes, so that nobody waits for the code of the others.
     """
 
+    @njit
     def strip_loss(z, y, weight, start, stop, k, delta):
         """Of the rows from ``start`` to ``stop``, at most STRIP."""
         zero = z.dtype.type(0.0)
@@ -168,17 +169,12 @@ def narrow_softmax(lanes: int) -> Callable[..., Any]:
             i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, lanes)
         return sum_log_losses(rest, gap, weight, start, stop)
 
-    # A name of its own for each, as for all that is kept on disk; see ``native_address``.
-    strip_loss.__qualname__ += f"_{lanes}"
-    loss = njit(strip_loss)
-
     def value_and_delta(self, z, y, weight, n_rows, k, delta):
         total = 0.0
         for start in range(0, n_rows, STRIP):
-            total += loss(z, y, weight, start, smaller(start + STRIP, n_rows), k, delta)
+            total += strip_loss(z, y, weight, start, smaller(start + STRIP, n_rows), k, delta)
         return total
 
-    value_and_delta.__qualname__ += f"_{lanes}"
     return value_and_delta
 
 

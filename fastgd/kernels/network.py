@@ -32,12 +32,15 @@ from fastgd.kernels.parts import (
     call_loss,
 )
 from fastgd.kernels.plan import (
+    float64_at,
     float64s,
     int32s,
+    int64_at,
     int64s,
     larger,
-    layer_records,
+    layer_at,
     reals,
+    row_number,
     smaller,
 )
 from fastgd.kernels.team import barrier, next_piece, share
@@ -63,7 +66,7 @@ def forward(plan, first, lo, hi, step):
     size = plan.itemsize
     start = 0
     for l in range(plan.n_layers):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        layer = layer_at(plan.layers, l)
         h = layer.n_out
         below = start
         start = layer.outputs * plan.rows
@@ -80,7 +83,7 @@ def forward(plan, first, lo, hi, step):
         if layer.raw >= 0:
             raw = layer.raw * plan.rows
             copy_to(reals(plan, plan.units, raw + lo * h, raw + hi * h), outputs)
-        activate = int64s(plan, plan.activations, 2 * l, 2 * l + 1)[0]
+        activate = int64_at(plan.activations, 2 * l)
         if activate != 0:
             call_activate(activate, outputs)
         if plan.dropout != 0 and layer.dropout > 0.0:
@@ -98,8 +101,8 @@ def backpropagate(plan, lo, hi, step):
     """
     size = plan.itemsize
     for l in range(plan.n_layers - 1, 0, -1):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
-        below = layer_records(plan, plan.layers, l - 1, l)[0]
+        layer = layer_at(plan.layers, l)
+        below = layer_at(plan.layers, l - 1)
         h, n_in = layer.n_out, layer.n_in
         source = plan.delta + (layer.deltas * plan.rows + lo * h) * size
         start, stop = below.deltas * plan.rows + lo * n_in, below.deltas * plan.rows + hi * n_in
@@ -115,7 +118,7 @@ def backpropagate(plan, lo, hi, step):
                 plan.dropout, plan.dropout_fields, delta, lo * n_in, below.dropout, step, l - 1
             )
             outputs = below.undropped * plan.rows
-        activate_backward = int64s(plan, plan.activations, 2 * l - 1, 2 * l)[0]
+        activate_backward = int64_at(plan.activations, 2 * l - 1)
         if activate_backward != 0:
             raw = outputs if below.raw < 0 else below.raw * plan.rows
             call_activate_backward(
@@ -129,8 +132,15 @@ def backpropagate(plan, lo, hi, step):
 @njit
 def chunk_gradient(plan, chunk, first, n_rows, scale, kept, source, keep_biases):
     """Gradient by one chunk of the parameters, over all rows of a batch; see ``gradient``."""
-    ends = int64s(plan, plan.chunks, chunk, chunk + 2)
-    gradient(plan, ends[0], ends[1], first, 0, n_rows, scale, kept, source, plan.grad, keep_biases)
+    lo, hi = int64_at(plan.chunks, chunk), int64_at(plan.chunks, chunk + 1)
+    gradient(plan, lo, hi, first, 0, n_rows, scale, kept, source, plan.grad, keep_biases)
+
+
+@njit
+def n_parameters_of(plan):
+    """Length of the parameter vector."""
+    last = layer_at(plan.layers, plan.n_layers - 1)
+    return last.biases + last.n_out
 
 
 @njit
@@ -146,7 +156,7 @@ def gradient(plan, start, stop, first, lo, hi, scale, kept, source, target, keep
     """
     size = plan.itemsize
     for l in range(plan.n_layers):
-        layer = layer_records(plan, plan.layers, l, l + 1)[0]
+        layer = layer_at(plan.layers, l)
         h = layer.n_out
         top, bottom = rows_of_chunk(layer, start, stop)
         if top < bottom:
@@ -155,7 +165,7 @@ def gradient(plan, start, stop, first, lo, hi, scale, kept, source, target, keep
                     plan.accumulate, plan, first, lo, hi, scale, kept, source, target, top, bottom
                 )
             else:
-                below = layer_records(plan, plan.layers, l - 1, l)[0]
+                below = layer_at(plan.layers, l - 1)
                 units = plan.units + (below.outputs * plan.rows + lo * layer.n_in + top) * size
                 at = (layer.weights + top * h) * size
                 gemm(
@@ -203,10 +213,9 @@ def total_weight_of(plan, first, n_rows):
     if plan.weight == 0:
         return np.float64(n_rows)
     total = 0.0
-    order = int64s(plan, plan.order, 0, first + n_rows)
     weight = reals(plan, plan.weight, 0, plan.n_samples)
     for i in range(first, first + n_rows):
-        total += np.float64(weight[order[i] if plan.order != 0 else i])
+        total += np.float64(weight[row_number(plan, i)])
     return total
 
 
@@ -214,13 +223,12 @@ def total_weight_of(plan, first, n_rows):
 def load_targets(plan, first, lo, hi):
     """Copy targets and weights of the rows ``lo`` to ``hi`` of a batch together."""
     k = plan.target_words
-    order = int64s(plan, plan.order, first, first + hi)
     y = int32s(plan, plan.y, 0, plan.n_samples * k)
     targets = int32s(plan, plan.targets, 0, plan.rows * k)
     weight = reals(plan, plan.weight, 0, plan.n_samples)
     weights = reals(plan, plan.weights, 0, plan.rows)
     for i in range(lo, hi):
-        row = order[i] if plan.order != 0 else first + i
+        row = row_number(plan, first + i)
         # A class number has two words: a loop takes longer to begin than to do that.
         targets[i * k] = y[row * k]
         if k == 2:
@@ -240,7 +248,7 @@ def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
     """
     if lo == hi:
         return
-    last = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0]
+    last = layer_at(plan.layers, plan.n_layers - 1)
     k, deltas = last.n_out, last.deltas * plan.rows
     load_targets(plan, first, lo, hi)
     start = forward(plan, first, lo, hi, step)
@@ -260,10 +268,9 @@ def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
 @njit
 def total_loss(plan, n_rows):
     """Sum over the blocks of a batch."""
-    losses = float64s(plan, plan.losses, 0, (n_rows + plan.loss_rows - 1) // plan.loss_rows)
     total = 0.0
-    for block in range(losses.size):
-        total += losses[block]
+    for block in range((n_rows + plan.loss_rows - 1) // plan.loss_rows):
+        total += float64_at(plan.losses, block)
     return total
 
 
@@ -283,7 +290,7 @@ def number_largest(z, k, codes):
 def predict_blocks(plans):
     """Predict all samples, block by block of rows, into ``plan.out`` or ``plan.codes``."""
     plan = plans[0]
-    k = layer_records(plan, plan.layers, plan.n_layers - 1, plan.n_layers)[0].n_out
+    k = layer_at(plan.layers, plan.n_layers - 1).n_out
     n_blocks = (plan.n_samples + plan.rows - 1) // plan.rows
     block = next_piece(plan, -1, n_blocks, 0)
     while block < n_blocks:
@@ -329,7 +336,7 @@ def objective(plans, with_gradient):
             break
     penalty = 0.0
     if plan.alpha != 0.0:
-        n_weights = layer_records(plan, plan.layers, 0, 1)[0].biases
+        n_weights = layer_at(plan.layers, 0).biases
         squares = sum_of_squares(reals(plan, plan.w, 0, n_weights))
         penalty = 0.5 * plan.alpha * squares / total_weight
     return value / total_weight, penalty

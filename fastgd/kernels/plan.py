@@ -96,8 +96,7 @@ NUMBERS = (
     "n_scalars",
     "n_state_chunks",
     "product",  # address of the compiled matrix product
-    "tiles",
-    "by_blas",
+    "tiles",  # of the code that it is made of; nowhere: BLAS
     "rank",  # of the thread that this plan is for
     "size",  # of its team
     "control",  # what the processor is told of subnormal numbers outside of the loop
@@ -256,9 +255,44 @@ def _viewer(element_type: Any) -> Any:
     return view
 
 
+def _reader(kind: Any) -> Any:
+    """Build ``number_at(address, i)``: the number ``i`` places after an address."""
+
+    @intrinsic
+    def read(typingctx, address, i):
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            pointer = builder.inttoptr(args[0], context.get_data_type(kind).as_pointer())
+            return builder.load(builder.gep(pointer, [args[1]]))
+
+        return kind(types.intp, types.intp), codegen
+
+    return read
+
+
+@intrinsic
+def layer_at(typingctx, layers, l):
+    """A row of the layer table."""
+    kind = numba.from_dtype(LAYER)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], context.get_value_type(kind))
+        return builder.gep(pointer, [args[1]])
+
+    return kind(types.intp, types.intp), codegen
+
+
+int64_at = _reader(types.int64)
+float64_at = _reader(types.float64)
+
 reals = _viewer(lambda plan: plan.typeof("real"))
 float64s = _viewer(lambda plan: types.float64)
 int64s = _viewer(lambda plan: types.int64)
 int32s = _viewer(lambda plan: types.int32)
 layer_records = _viewer(lambda plan: numba.from_dtype(LAYER))
 plan_records = _viewer(lambda plan: plan)
+
+
+@njit
+def row_number(plan, i):
+    """The number of the sample that is in place ``i`` of the order of the epoch."""
+    return int64_at(plan.order, i) if plan.order != 0 else i
