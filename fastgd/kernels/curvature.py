@@ -24,7 +24,7 @@ import numpy as np
 from fastgd._jit import njit
 from fastgd.kernels.activations import NAMES, curvature_address
 from fastgd.kernels.gemm import gemm
-from fastgd.kernels.linalg import call_affine, copy_to
+from fastgd.kernels.linalg import call_affine
 from fastgd.kernels.loss_parts import loss_curvature_part
 from fastgd.kernels.network import (
     chunk_gradient,
@@ -34,7 +34,7 @@ from fastgd.kernels.network import (
     total_weight_of,
 )
 from fastgd.kernels.parts import call_activate_backward, call_loss, call_loss_curvature
-from fastgd.kernels.plan import Plan, int64_at, layer_at, plan_records, reals, smaller
+from fastgd.kernels.plan import Plan, copy_to, int64_at, layer_at, plan_records, reals, smaller
 from fastgd.kernels.team import barrier, next_piece, share
 
 

@@ -15,7 +15,7 @@ import math
 
 from fastgd._jit import njit
 from fastgd.kernels.gemm import gemm
-from fastgd.kernels.linalg import call_outer, copy_to, outer
+from fastgd.kernels.linalg import call_outer, outer
 from fastgd.kernels.network import (
     backpropagate,
     forward,
@@ -23,7 +23,7 @@ from fastgd.kernels.network import (
     n_parameters_of,
     total_weight_of,
 )
-from fastgd.kernels.plan import layer_at, reals, smaller
+from fastgd.kernels.plan import copy_to, layer_at, reals, smaller
 from fastgd.kernels.team import barrier, next_piece, share
 
 # Rows of the normal equations that are dealt out at a time.

@@ -19,6 +19,7 @@ from fastgd._jit import native_address, njit
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.parts import NOTHING, Part, call_at
 from fastgd.kernels.plan import (
+    copy_to,
     int32s,
     int64_at,
     int64s,
@@ -188,12 +189,6 @@ def outer(a, b, target):
     for p in range(a.size):
         for q in range(b.size):
             target[p * b.size + q] = a[p] * b[q]
-
-
-@njit
-def copy_to(target, source):
-    for j in range(target.size):
-        target[j] = source[j]
 
 
 @njit

@@ -21,7 +21,6 @@ from fastgd.kernels.linalg import (
     add_multiple,
     call_accumulate,
     call_affine,
-    copy_to,
     sum_of_squares,
 )
 from fastgd.kernels.parts import (
@@ -32,6 +31,7 @@ from fastgd.kernels.parts import (
     call_loss,
 )
 from fastgd.kernels.plan import (
+    copy_to,
     float64_at,
     float64s,
     int32s,
@@ -223,19 +223,18 @@ def total_weight_of(plan, first, n_rows):
 def load_targets(plan, first, lo, hi):
     """Copy targets and weights of the rows ``lo`` to ``hi`` of a batch together."""
     k = plan.target_words
-    y = int32s(plan, plan.y, 0, plan.n_samples * k)
-    targets = int32s(plan, plan.targets, 0, plan.rows * k)
     weight = reals(plan, plan.weight, 0, plan.n_samples)
     weights = reals(plan, plan.weights, 0, plan.rows)
     for i in range(lo, hi):
         row = row_number(plan, first + i)
-        # A class number has two words: a loop takes longer to begin than to do that.
-        targets[i * k] = y[row * k]
+        target = int32s(plan, plan.targets, i * k, (i + 1) * k)
+        source = int32s(plan, plan.y, row * k, (row + 1) * k)
+        # One number, or a class number: a call takes longer than that.
+        target[0] = source[0]
         if k == 2:
-            targets[i * k + 1] = y[row * k + 1]
+            target[1] = source[1]
         elif k > 2:
-            for j in range(1, k):
-                targets[i * k + j] = y[row * k + j]
+            copy_to(target, source)
         if plan.weight != 0:
             weights[i] = weight[row]
 

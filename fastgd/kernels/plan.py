@@ -196,6 +196,19 @@ def array_at(typingctx, address, length, like):
     return kind(types.intp, types.intp, like), codegen
 
 
+@intrinsic
+def copy_to(typingctx, target, source):
+    """Copy a vector to another one of its type and length, elsewhere."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        to, from_ = (make_array(target)(context, builder, array) for array in args)
+        length = cgutils.unpack_tuple(builder, to.shape)[0]
+        cgutils.raw_memcpy(builder, to.data, from_.data, length, to.itemsize)
+        return context.get_dummy_value()
+
+    return (types.void(target, source), codegen) if target == source else None
+
+
 @intrinsic(prefer_literal=True)
 def stack_array(typingctx, length, like):
     """A small array for the time of a call; ``length`` is a constant."""
