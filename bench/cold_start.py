@@ -77,7 +77,8 @@ def _run(code: str, **environment: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env=os.environ | environment,
+        # A package that is installed has its bytecode beside it.
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

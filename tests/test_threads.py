@@ -132,6 +132,7 @@ def numbers_of_parts(monkeypatch):
 
     def noted(plan):
         found.append(layout.set_parts(plan)["n_parts"])
+        return plan
 
     monkeypatch.setattr(epochs, "set_parts", noted)
     return found

@@ -196,9 +196,10 @@ def set_parts(plan: Plan) -> Plan:
     same bits.
     """
     layers, rows = plan["layers"], plan["rows"]
+    is_sparse = plan["indptr"] is not None
     exchanged = rows * int(layers["n_in"][0] + 2 * layers["n_out"].sum())
     is_worth_it = HAS_TILES and multiplications(layers, rows) >= WORTH_PARTS
-    if not is_worth_it or n_parameters(layers) > exchanged:
+    if is_sparse or not is_worth_it or n_parameters(layers) > exchanged:
         return plan
     return plan.set(n_parts=2, part_grad=aligned_empty(n_parameters(layers), plan.dtype))
 

@@ -132,7 +132,8 @@ def next_piece(plan, piece, n_pieces, round):
     """
     if plan.size == 1:
         return piece + 1
-    owner = plan.rank if piece < 0 else owner_of(plan, piece, n_pieces)
+    # The owner of a piece is the last member whose first one does not come after it.
+    owner = plan.rank if piece < 0 else ((piece + 1) * plan.size - 1) // n_pieces
     while True:
         first = first_piece(plan, owner, n_pieces)
         n_own = first_piece(plan, owner + 1, n_pieces) - first
@@ -150,15 +151,6 @@ def next_piece(plan, piece, n_pieces, round):
 def first_piece(plan, owner, n_pieces):
     """The first of the pieces that belong to a member; the one after the last for the next."""
     return n_pieces * owner // plan.size
-
-
-@njit
-def owner_of(plan, piece, n_pieces):
-    """The member whom a piece belongs to."""
-    owner = 0
-    while first_piece(plan, owner + 1, n_pieces) <= piece:
-        owner += 1
-    return owner
 
 
 @njit
@@ -245,8 +237,7 @@ def _in_any_case(act: Callable[[], None], interruptions: list[BaseException]) ->
 def _restrict(thread: int, processors: set[int]) -> None:
     """Let a thread, or with 0 the calling one, run on these processors alone."""
     with contextlib.suppress(OSError):  # not allowed everywhere, nor needed
-        if processors:
-            os.sched_setaffinity(thread, processors)
+        os.sched_setaffinity(thread, processors)
 
 
 def _processors() -> tuple[set[int], set[int]]:

@@ -15,7 +15,6 @@ from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import train_on_batches
 from fastgd.kernels.layout import multiplications, plans_of_team, set_parts, team_size
 from fastgd.kernels.limits import Limits, limit_parts
-from fastgd.kernels.linalg import Dense
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.team import Helpers, together
 from fastgd.neural_network.pace import Pace
@@ -77,9 +76,7 @@ class EpochRunner:
         self._schedule = schedule
         self._totals = np.zeros(4 + problem.layers.size)
         self._updates = np.zeros(1, np.int64)
-        plan = problem.plan(batch_size, gather=self._order.size > 0)
-        if isinstance(problem.data.X, Dense):
-            set_parts(plan)
+        plan = set_parts(problem.plan(batch_size, gather=self._order.size > 0))
         plan.set(
             order=self._order, n_samples=self.n_samples, totals=self._totals,
             updates=self._updates,

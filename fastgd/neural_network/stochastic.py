@@ -62,38 +62,10 @@ def train_by_epochs(
             for _ in range(max_epochs):
                 tasks.begin(w)
                 runner.run(w, grad, helpers)
-                _record_epoch(estimator, runner)
-                if held_out is not None:
-                    improved = _record_validation(estimator, held_out, w)
-                    if estimator.early_stopping and improved:
-                        best_w[:] = w
-                if _has_diverged(estimator, w):
-                    estimator.stop_reason_ = "diverged: the parameters are not finite any more"
+                if not _goes_on(
+                    estimator, runner, w, best_w, held_out, policy, tasks, max_epochs, incremental
+                ):
                     break
-                _count_no_improvement(estimator)
-                if policy == "invscaling":
-                    rule_rate = runner.optimizer.rule.learning_rate
-                    runner.optimizer.learning_rate = (
-                        rule_rate / (estimator.t_ + 1) ** estimator.power_t
-                    )
-                if tasks.end(w):
-                    estimator.stop_reason_ = "stopped by a callback"
-                    break
-                if estimator._no_improvement_count > estimator.n_iter_no_change:
-                    if _stops(estimator, runner, policy):
-                        break
-                    estimator._no_improvement_count = 0
-                if incremental:
-                    estimator.stop_reason_ = "one epoch of partial_fit"
-                    break
-                if estimator.n_iter_ == max_epochs:
-                    estimator.stop_reason_ = f"max_iter={max_epochs} epochs"
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({max_epochs}) reached and the"
-                        " optimization hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=2,
-                    )
     except KeyboardInterrupt:
         interrupted = True
         estimator.stop_reason_ = "interrupted by the user"
@@ -103,6 +75,45 @@ def train_by_epochs(
     if not incremental:
         w[:] = best_w if estimator.early_stopping else runner.optimizer.solution(w)
     return interrupted
+
+
+def _goes_on(
+    estimator: Any, runner: EpochRunner, w: NDArray[Any], best_w: NDArray[Any],
+    held_out: HeldOut | None, policy: str, tasks: FitTasks, max_epochs: int, incremental: bool,
+) -> bool:  # fmt: skip
+    """Record an epoch; whether another one follows."""
+    _record_epoch(estimator, runner)
+    if held_out is not None:
+        improved = _record_validation(estimator, held_out, w)
+        if estimator.early_stopping and improved:
+            best_w[:] = w
+    if _has_diverged(estimator, w):
+        estimator.stop_reason_ = "diverged: the parameters are not finite any more"
+        return False
+    _count_no_improvement(estimator)
+    if policy == "invscaling":
+        rule_rate = runner.optimizer.rule.learning_rate
+        runner.optimizer.learning_rate = rule_rate / (estimator.t_ + 1) ** estimator.power_t
+    if tasks.end(w):
+        estimator.stop_reason_ = "stopped by a callback"
+        return False
+    if estimator._no_improvement_count > estimator.n_iter_no_change:
+        if _stops(estimator, runner, policy):
+            return False
+        estimator._no_improvement_count = 0
+    if incremental:
+        estimator.stop_reason_ = "one epoch of partial_fit"
+        return False
+    if estimator.n_iter_ == max_epochs:
+        estimator.stop_reason_ = f"max_iter={max_epochs} epochs"
+        warnings.warn(
+            f"Stochastic Optimizer: Maximum iterations ({max_epochs}) reached and the"
+            " optimization hasn't converged yet.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
 
 
 def _record_epoch(estimator: Any, runner: EpochRunner) -> None:
@@ -136,7 +147,7 @@ def _has_diverged(estimator: Any, w: NDArray[Any]) -> bool:
             " more. Those with the best validation score are kept. A smaller learning rate or"
             " scaled data may help.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return True
 
