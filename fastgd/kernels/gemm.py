@@ -205,6 +205,8 @@ def _slab(
             for p in range(k):
                 target = packed + (i * k + p * TILE_ROWS) * size
                 _copy_row(a + (p * a_col + i) * size, target, smaller(TILE_ROWS, m - i), alpha)
+        a, a_row, a_col = packed, 1, TILE_ROWS
+    rows = TILE_ROWS if far_a else m
     if _falls_together(a_row, a_col, n, size):
         row = k + PADDING // size
         for i in range(m):
@@ -231,20 +233,12 @@ def _slab(
                             smaller(two, n - j - q), alpha,
                         )  # fmt: skip
             columns, row = panel + part * two * k * size, two
-        at_c, at_d = c + j * size, d + j * size
-        if not far_a:
+        for i in range(0, m, rows):
             call_tiles(
-                tiles, m, width, k, size, alpha, a, a_row, a_col, columns, row,
-                beta, at_d, d_row, at_c, c_row, alpha,
+                tiles, smaller(rows, m - i), width, k, size, alpha, a + i * k * size, a_row, a_col,
+                columns, row, beta, d + (i * d_row + j) * size, d_row,
+                c + (i * c_row + j) * size, c_row, alpha,
             )  # fmt: skip
-        else:
-            for i in range(0, m, TILE_ROWS):
-                call_tiles(
-                    tiles, smaller(TILE_ROWS, m - i), width, k, size, alpha,
-                    packed + i * k * size, 1, TILE_ROWS, columns, row, beta,
-                    at_d + i * d_row * size, d_row,
-                    at_c + i * c_row * size, c_row, alpha,
-                )  # fmt: skip
 
 
 @njit(reduction=True)
@@ -270,6 +264,10 @@ def _product_by_tiles(
                 total += beta * _get(d + i * d_row * size, beta)
             _set(c + i * c_row * size, total)
         return
+    if n == a_row == c_row == d_row == 1:
+        # As the row that is its transpose, a column fills whole registers.
+        m, n, a, b = n, m, b, a
+        a_row, a_col, b_row, b_col = b_col, b_row, a_col, a_row
     rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, size) else m
     for p in range(0, k, DEPTH):
         depth = smaller(DEPTH, k - p)
@@ -367,10 +365,6 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     c_row, d_row : int
         The same for rows of C and D; a d_row of 0 adds one row to all.
     """
-    if n == 1 and a_row == c_row == d_row == 1:
-        # As the row that is its transpose, a column fills whole registers.
-        m, n, a, b = n, m, b, a
-        a_row, a_col, b_row, b_col, c_row, d_row = b_col, b_row, a_col, a_row, n, n
     # Longer sums are cut, whatever the number of rows.
     if n > 1 and b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.tiles != 0:
         width = 2 * VECTOR_BYTES // plan.itemsize
