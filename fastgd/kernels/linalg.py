@@ -198,8 +198,9 @@ def add_multiple(target, factor, source):
         target[j] += factor * source[j]
 
 
-# So many squares are added in the precision of the numbers: half the time.
-STRIP = 512
+# So many squares are added in the precision of the numbers: half the time.  That is a few dozen for
+# each place of the registers that they are added in.
+STRIP = 2048
 # Between these no square that counts was lost, and none was infinite, in float32 either.
 SMALLEST_SUM, LARGEST_SUM = 1e-20, 1e37
 
