@@ -29,12 +29,12 @@ def contest(name: str, n: int) -> Contest:
 
 
 def bytes_moved(name: str, n: int) -> tuple[int, int]:
-    """Bytes that an update reads and writes, and of the arrays that it works on.
+    """Bytes that an update reads and writes, and of the arrays that all updates work on.
 
-    It reads gradient, parameters and state, and writes the latter two.
+    One reads gradient, parameters and state, and writes the latter two; there are two gradients.
     """
     n_states = len(getattr(OPTIMIZERS[name](), "state", ()))
-    return (3 + 2 * n_states) * 4 * n, (2 + n_states) * 4 * n
+    return (3 + 2 * n_states) * 4 * n, (3 + n_states) * 4 * n
 
 
 def report() -> None:
