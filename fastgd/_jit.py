@@ -221,10 +221,16 @@ NOT_NEEDED = frozenset(
         "dead_branch_prune",
         "inline_overloads",
         "annotate_types",
-        "ir_legalization",
         "generic_rewrites",
     }
 )
+
+
+# Says where variables end, which is where references are given back.  Code that counts none does
+# without it, in half as many instructions of Numba's.
+ENDS_OF_VARIABLES = "ir_legalization"
+
+_collects_later = False  # whether garbage collection was on before a compilation
 
 
 @contextlib.contextmanager
@@ -233,13 +239,28 @@ def _no_garbage_collection() -> Iterator[None]:
 
     Numba compiles in one thread at a time, which is why two of these never overlap.
     """
-    enabled = gc.isenabled()
-    gc.disable()
+    global _collects_later
+    if not gc.isenabled():
+        yield
+        return
     try:
+        _collects_later = True
+        gc.disable()
         yield
     finally:
-        if enabled:
-            gc.enable()
+        _collect_again()
+
+
+def _collect_again() -> None:
+    """Also in the child of a fork that another thread made meanwhile."""
+    global _collects_later
+    if _collects_later:
+        gc.enable()
+        _collects_later = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_collect_again)
 
 
 def _compiler(library_class: type) -> type:
@@ -262,8 +283,10 @@ def _compiler(library_class: type) -> type:
 
         def define_pipelines(self) -> list[Any]:
             pipelines = super().define_pipelines()
+            counts_references = self.state.flags.nrt
+            unwanted = NOT_NEEDED if counts_references else NOT_NEEDED | {ENDS_OF_VARIABLES}
             for pipeline in pipelines:
-                needed = [p for p in pipeline.passes if p[0].name() not in NOT_NEEDED]
+                needed = [p for p in pipeline.passes if p[0].name() not in unwanted]
                 pipeline.passes[:] = needed
                 pipeline.finalize()
             return pipelines

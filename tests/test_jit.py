@@ -3,20 +3,29 @@
 Each test works on a copy of the package with a cache folder of its own, in processes of its own.
 """
 
+import gc
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import TypingError
+from sklearn.exceptions import ConvergenceWarning
 
 import fastgd
 import naive
-from fastgd.optimizers import OPTIMIZERS
+from fastgd import _jit
+from fastgd.kernels.cholesky import solve_in_place
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.quasi_newton import update_and_multiply
+from fastgd.optimizers import OPTIMIZERS, Optimizer
 
 PRELUDE = """
 import json, sys, warnings
@@ -410,3 +419,73 @@ def test_parts_that_were_compiled_in_different_processes_stay_different(tmp_path
     assert len(set(alone.values())) == len(tasks)
     assert losses(*tasks) == alone
     assert losses(*reversed(tasks)) == alone
+
+
+def test_kernels_give_back_the_arrays_that_they_were_given():
+    rng = np.random.default_rng(0)
+    matrix, vector, other = rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=4)
+    matrix = matrix @ matrix.T + np.eye(4)
+    optimizer = Optimizer(fastgd.optimizers.Adam(), vector)
+    calls = {
+        "update": lambda: optimizer.update(vector, other),
+        "solve": lambda: solve_in_place(matrix.copy(), vector),
+        "factorise and solve": lambda: solve_in_place(matrix, other),
+        "quasi-Newton": lambda: update_and_multiply(
+            matrix, vector, other, 0.5, 0.25, vector.copy(), other
+        ),
+    }
+    arrays = matrix, vector, other
+    start = [array.copy() for array in arrays]
+    for name, call in calls.items():
+        for array, numbers in zip(arrays, start, strict=True):
+            array[:] = numbers
+        call()
+        before = [sys.getrefcount(array) for array in arrays]
+        for _ in range(5):
+            call()
+        assert [sys.getrefcount(array) for array in arrays] == before, name
+
+
+def test_kernels_give_back_the_plans_that_they_were_given(monkeypatch):
+    records = []
+    make = Plan.__init__
+
+    def noted(plan, dtype):
+        make(plan, dtype)
+        records.append(weakref.ref(plan.record))
+
+    monkeypatch.setattr(Plan, "__init__", noted)
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40.0)
+    for solver in ("adam", "lbfgs", "newton-cg", "levenberg-marquardt"):
+        model = fastgd.MLPRegressor(hidden_layer_sizes=(4,), solver=solver, max_iter=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(X, y).predict(X)
+    objective = model.objective(X, y)
+    objective.jac(objective.x0)
+    objective.normal_equations(objective.x0)
+    del model, objective
+    gc.collect()
+    assert len(records) > 10
+    assert [record() for record in records if record() is not None] == []
+
+
+def test_garbage_is_collected_again_after_a_compilation():
+    @_jit.njit(entry=True)
+    def fails(x):
+        return x.no_such_thing
+
+    @_jit.njit(entry=True)
+    def collects():
+        return 1
+
+    for was_enabled in (True, False):
+        try:
+            (gc.enable if was_enabled else gc.disable)()
+            with pytest.raises(TypingError):
+                fails(1.0)
+            assert gc.isenabled() == was_enabled
+        finally:
+            gc.enable()
+    assert collects() == 1
+    assert gc.isenabled()

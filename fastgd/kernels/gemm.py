@@ -365,7 +365,7 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     c_row, d_row : int
         The same for rows of C and D; a d_row of 0 adds one row to all.
     """
-    # Longer sums are cut, whatever the number of rows.
+    # Longer sums are cut, whatever the number of rows; a single column is not made of tiles.
     if n > 1 and b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.tiles != 0:
         width = 2 * VECTOR_BYTES // plan.itemsize
         for j in range(0, n, width):

@@ -78,7 +78,7 @@ def adam_step(
     epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
     keep = real(1.0 - learning_rate * decoupled)
     decay = real(coupled)
-    rest_1 = real(1.0 - beta_1)
+    b1, rest_1 = real(beta_1), real(1.0 - beta_1)
     b2, rest_2 = real(beta_2), real(1.0 - beta_2)
     largest = state[2] if amsgrad else v
     decays = coupled != 0.0 or decoupled != 0.0
@@ -87,7 +87,7 @@ def adam_step(
         if decays:
             d += decay * kept
             kept *= keep
-        m[i] += rest_1 * (d - m[i])
+        m[i] = b1 * m[i] + rest_1 * d
         square = b2 * v[i] + rest_2 * d * d
         v[i] = square
         if amsgrad:
