@@ -404,3 +404,12 @@ def test_parameters_that_cannot_be_changed():
         optimizer.update(w, np.ones(3))
     with pytest.raises(ValueError, match="float32 or float64, got int64"):
         Optimizer(SGD(), np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_without_momentum_has_no_memory_of_large_gradients(name):
+    w = np.zeros(40, np.float32)
+    optimizer = Optimizer(OPTIMIZERS[name](beta_1=0.0), w)
+    for gradient in (np.full_like(w, 1e8), np.arange(40, dtype=np.float32)):
+        optimizer.update(w, gradient)
+        np.testing.assert_array_equal(optimizer.state[0], gradient)
