@@ -206,7 +206,8 @@ class _WholeLibrary(JITCodeLibrary):
 
 
 # What Numba does for code that ours is not: closures, ``with``, ``literally``, array expressions,
-# ``literal_unroll``, inlining of its own, exceptions that allocate, a report that nobody reads.
+# ``literal_unroll``, inlining of its own, exceptions that allocate, constant indices of what is no
+# array, a report that nobody reads.
 NOT_NEEDED = frozenset(
     {
         "with_lifting",
