@@ -1,6 +1,7 @@
 """The disk cache: never an old number, never a needless compilation, never in the way.
 
-Each test works on a copy of the package with a cache folder of its own, in processes of its own.
+Each test of it works on a copy of the package with a cache folder of its own, in processes of its
+own.  Then what compiled code must leave as it was: references, and the collection of garbage.
 """
 
 import gc
