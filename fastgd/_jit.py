@@ -170,7 +170,8 @@ class _InlinedLibrary(JITCodeLibrary):
     """Code that becomes part of other code, and is optimised there: not here as well.
 
     Numba optimises a function, and emits machine code for it, by itself and again within each
-    function that calls it, and within each that calls that.
+    function that calls it, and within each that calls that; what a function calls is linked to it
+    at each of these levels.
     """
 
     class codegen:  # noqa: N801
@@ -186,12 +187,24 @@ class _InlinedLibrary(JITCodeLibrary):
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout
 
-    def _optimize_final_module(self) -> None:
-        pass
-
-    def _finalize_final_module(self) -> None:
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        for function in self._final_module.functions:
+            if not function.is_declaration:
+                function.linkage = "linkonce_odr"  # whoever links it may also have it from others
         self._finalize_dynamic_globals()
         self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        """For code that is not ours, a user's loss for instance: with all that this calls."""
+        return self._with_all_that_it_calls
+
+    @functools.cached_property
+    def _with_all_that_it_calls(self) -> Any:
+        module = self._final_module.clone()
+        for library in _called_by(self):
+            module.link_in(_code_of(library), preserve=True)
+        return module
 
 
 class _WholeLibrary(JITCodeLibrary):
@@ -200,9 +213,34 @@ class _WholeLibrary(JITCodeLibrary):
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout
 
+    def finalize(self) -> None:
+        for library in _called_by(self):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(_code_of(library), preserve=True)
+        self._linking_libraries: list[Any] = []
+        super().finalize()
+
     def _optimize_final_module(self) -> None:
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
+
+
+def _called_by(library: JITCodeLibrary) -> list[JITCodeLibrary]:
+    """All that a library calls, and what that calls if it is inlined, each once."""
+    called: dict[JITCodeLibrary, None] = {}
+    waiting = list(library._linking_libraries)
+    while waiting:
+        one = waiting.pop()
+        if one not in called:
+            called[one] = None
+            waiting += one._linking_libraries if isinstance(one, _InlinedLibrary) else []
+    return list(called)
+
+
+def _code_of(library: JITCodeLibrary) -> Any:
+    if isinstance(library, _InlinedLibrary):
+        return library._final_module
+    return library._get_module_for_linking()
 
 
 # What Numba does for code that ours is not: closures, ``with``, ``literally``, array expressions,
@@ -223,6 +261,8 @@ NOT_NEEDED = frozenset(
         "inline_overloads",
         "annotate_types",
         "generic_rewrites",
+        "reconstruct_ssa",
+        "strip_phis",
     }
 )
 
@@ -249,6 +289,11 @@ def _no_garbage_collection() -> Iterator[None]:
         gc.disable()
         yield
     finally:
+        if gc.get_freeze_count() == 0:
+            # What is left lives as long as the process: it takes its place among the old objects
+            # without being looked at, which would be a thirtieth of the time.
+            gc.freeze()
+            gc.unfreeze()
         _collect_again()
 
 

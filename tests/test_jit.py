@@ -490,3 +490,55 @@ def test_garbage_is_collected_again_after_a_compilation():
             gc.enable()
     assert collects() == 1
     assert gc.isenabled()
+
+
+TYPES = """
+import json, sys, warnings
+
+import numpy as np
+import scipy.sparse
+from numba.core import ir, types
+from numba.core.typed_passes import NativeLowering
+
+converted, n_functions = [], 0
+lower = NativeLowering.run_pass
+
+
+def check(self, state):
+    global n_functions
+    n_functions += 1
+    for block in state.func_ir.blocks.values():
+        for statement in block.find_insts(ir.Assign):
+            target, value = state.typemap[statement.target.name], statement.value
+            if isinstance(value, ir.Var):
+                source = state.typemap[value.name]
+            elif isinstance(value, ir.Expr) and value in state.calltypes:
+                source = getattr(state.calltypes[value], "return_type", target)
+            else:
+                continue
+            target, source = types.unliteral(target), types.unliteral(source)
+            if target != source and isinstance(target, types.Float):
+                converted.append(f"{state.func_id.func_qualname}: {statement}, {source}")
+    return lower(self, state)
+
+
+NativeLowering.run_pass = check
+
+from fastgd import MLPClassifier, MLPRegressor
+
+warnings.simplefilter("ignore")
+rng = np.random.RandomState(0)
+X = rng.normal(size=(40, 5)).astype("f")
+settings = {"hidden_layer_sizes": (7, 70), "max_iter": 2}
+limited = MLPClassifier(**settings, dropout=0.5, clip_norm=1.0, max_norm=1.0)
+limited.fit(X, rng.randint(3, size=40)).predict(X)
+MLPRegressor(**settings, activation="tanh").fit(scipy.sparse.csr_matrix(X), X[:, 0]).predict(X)
+print(json.dumps([n_functions, converted]))
+"""
+
+
+def test_variables_of_kernels_have_one_type(installation):
+    """Without the pass that gives a variable of two types two names, it would have the wider."""
+    n_functions, converted = installation.run(TYPES)
+    assert n_functions > 50
+    assert converted == []

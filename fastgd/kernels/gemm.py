@@ -200,13 +200,13 @@ def _slab(
     two = 2 * VECTOR_BYTES // size
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
     far_b = b_col == 1 and b_row * size > FAR_BYTES and m >= OFTEN
-    if far_a:
-        for i in range(0, m, TILE_ROWS):
-            for p in range(k):
-                target = packed + (i * k + p * TILE_ROWS) * size
-                _copy_row(a + (p * a_col + i) * size, target, smaller(TILE_ROWS, m - i), alpha)
-        a, a_row, a_col = packed, 1, TILE_ROWS
     rows = TILE_ROWS if far_a else m
+    if far_a:
+        for i in range(0, m, rows):
+            for p in range(k):
+                target = packed + (i * k + p * rows) * size
+                _copy_row(a + (p * a_col + i) * size, target, smaller(rows, m - i), alpha)
+        a, a_col = packed, rows
     if _falls_together(a_row, a_col, n, size):
         row = k + PADDING // size
         for i in range(m):

@@ -252,9 +252,10 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
         h = layer.n_out
         start, stop = layer.weights + top * h, layer.weights + bottom * h
         grad, old = reals(plan, target, start, stop), reals(plan, source, start, stop)
-        rest, factor = grad.dtype.type(kept), grad.dtype.type(scale)
+        real = grad.dtype.type
+        rest, factor, nothing = real(kept), real(scale), real(0.0)
         for p in range(grad.size):
-            grad[p] = rest * old[p] if kept != 0.0 else 0
+            grad[p] = rest * old[p] if kept != 0.0 else nothing
         for i in range(lo, hi):
             row = row_number(plan, first + i)
             deltas = layer.deltas * plan.rows + i * h

@@ -198,13 +198,13 @@ def sum_rows(plan, rows, n_rows, h, scale, keep, target):
             plan, 1, h, n_rows, scale, plan.ones, n_rows, 1, rows, h, 1, kept, target, h, target, h,
         )  # fmt: skip
         return
-    sums, rows = reals(plan, target, 0, h), reals(plan, rows, 0, n_rows * h)
+    sums = reals(plan, target, 0, h)
     factor = sums.dtype.type(scale)
     if not keep:
         for j in range(h):
             sums[j] = 0
-    for start in range(0, rows.size, h):
-        add_multiple(sums, factor, rows[start : start + h])
+    for i in range(n_rows):
+        add_multiple(sums, factor, reals(plan, rows, i * h, (i + 1) * h))
 
 
 @njit
@@ -229,12 +229,10 @@ def load_targets(plan, first, lo, hi):
         row = row_number(plan, first + i)
         target = int32s(plan, plan.targets, i * k, (i + 1) * k)
         source = int32s(plan, plan.y, row * k, (row + 1) * k)
-        # One number, or a class number: a call takes longer than that.
-        target[0] = source[0]
-        if k == 2:
-            target[1] = source[1]
-        elif k > 2:
+        if k > 2:
             copy_to(target, source)
+        else:  # one number, or a class number: a call takes longer than that
+            target[0], target[k - 1] = source[0], source[k - 1]
         if plan.weight != 0:
             weights[i] = weight[row]
 

@@ -171,7 +171,8 @@ def make_array(kind: Any) -> Any:
 
 def _make_view(context: Any, builder: Any, kind: Any, address: Any, start: Any, *shape: Any) -> Any:
     """Emit a C-contiguous array that owns nothing, from element ``start`` after an address on."""
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    number = kind.dtype
+    size = number.size if isinstance(number, types.Record) else number.bitwidth // 8
     size = context.get_constant(types.intp, size)
     array = make_array(kind)(context, builder)
     strides = [size]

@@ -16,6 +16,7 @@ from fastgd.kernels.epoch import train_on_batches
 from fastgd.kernels.layout import multiplications, plans_of_team, set_parts, team_size
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
+from fastgd.kernels.shuffle import shuffle as shuffle_rows
 from fastgd.kernels.team import Helpers, together
 from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.problem import Problem
@@ -90,7 +91,7 @@ class EpochRunner:
     def run(self, w: NDArray[Any], grad: NDArray[Any], helpers: Helpers | None = None) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
         if self._shuffle:
-            self._random_state.shuffle(self._order)
+            shuffle_rows(self._random_state, self._order)
         self._totals[:] = 0.0
         if self._plans[0]["w"] is not w:
             entries = {"rule": self.optimizer.part, **self.optimizer.memory.entries()}
