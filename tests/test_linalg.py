@@ -26,7 +26,7 @@ from fastgd.kernels.layout import (
     parameter_views,
     set_for_training,
 )
-from fastgd.kernels.linalg import CSR, Dense, call_accumulate, call_affine, input_entries
+from fastgd.kernels.linalg import CSR, Dense, affine, call_accumulate, input_entries
 from fastgd.kernels.plan import Plan, address
 from fastgd.neural_network.problem import as_matrix
 
@@ -43,9 +43,9 @@ def call_gemm(plans, m, n, k, alpha, a, ra, ca, b, rb, cb, beta, d, rd, c, rc):
 def call_first_layer(plans, first, cut, n_rows, out, n_out, back, scale, kept, source, top, bottom):
     """Forward in two shares of the rows, as two threads would do it, then back from one on."""
     plan = plans[0]
-    call_affine(plan.affine, plan, first, 0, cut, out)
+    affine(plan, first, 0, cut, out)
     if cut < n_rows:
-        call_affine(plan.affine, plan, first, cut, n_rows, out + cut * n_out * plan.itemsize)
+        affine(plan, first, cut, n_rows, out + cut * n_out * plan.itemsize)
     call_accumulate(
         plan.accumulate, plan, first, back, n_rows, scale, kept, source, plan.grad, top, bottom
     )
@@ -323,6 +323,8 @@ def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
     plan.set(w=w, grad=grad, order=order, n_samples=n_samples, **input_entries(x, dtype))
     if data.draw(st.booleans()):
         plan.set(**product_entries(dtype, longest_sum(layers, batch_rows), by_blas=True))
+    if kind == "dense":
+        plan.set(middle=data.draw(st.integers(0, n_features - 1)))
     around, x_room = guarded(plan["x"])
     plan.set(x=x_room)
     deltas = plan["delta"][: n_rows * n_out]

@@ -155,6 +155,45 @@ def test_fit_in_two_parts(way, dtype, numbers_of_parts):
     np.testing.assert_allclose(alone.coefs_[0], at_once.coefs_[0], atol=1e3 * eps)
 
 
+@pytest.fixture
+def middles(monkeypatch):
+    """Where the second half of the features begins in each fit."""
+    found = []
+
+    def noted(plan):
+        found.append(layout.set_parts(plan)["middle"])
+        return plan
+
+    monkeypatch.setattr(epochs, "set_parts", noted)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("way", WAYS)
+def test_fit_by_halves_of_the_features(way, dtype, middles):
+    """Each of two threads has one of them; one thread alone, or more, add both too."""
+    options = {"batch_size": 20, "dtype": dtype, **WAYS[way]}
+    alone, _ = fit(1, in_parts=True, **options)
+    for n_jobs in (2, 3, 4):
+        team, sizes = fit(n_jobs, in_parts=True, **options)
+        assert max(sizes) == n_jobs
+        assert_same_bits(team, alone)
+    assert middles == [32] * 4
+    at_once, _ = fit(1, **options)
+    assert middles[4] is None
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(alone.coefs_[0], at_once.coefs_[0], atol=1e3 * eps)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "rows", "middle"),
+    [(784, 128, 400), (784, 256, 400), (784, 262, None), (75, 25, 48), (4000, 25, 2000)],
+)
+def test_many_features_are_halved_at_a_line_of_the_cache(n_features, rows, middle):
+    plan = layout.network_plan(layer_table((n_features, 300, 10), ("relu",)), np.float32, rows)
+    assert layout.set_parts(plan)["middle"] == middle
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("hidden", [(2048,), (1030, 5)])
 def test_long_sums(hidden, dtype):

@@ -46,7 +46,8 @@ class Restless(Pace):
 def several_threads(pace=AlwaysTogether, in_parts=False):
     """Up to four threads, whatever is worth it, for many small chunks of the parameters.
 
-    ``in_parts`` adds the gradients of two parts of a batch where that is less to exchange.
+    ``in_parts`` adds what two halves of the features give, or the gradients of two parts of a
+    batch, where that is less to exchange.
 
     Gives the list of the sizes of the teams that come together.
     """

@@ -24,7 +24,7 @@ import numpy as np
 from fastgd._jit import njit
 from fastgd.kernels.activations import NAMES, curvature_address
 from fastgd.kernels.gemm import gemm
-from fastgd.kernels.linalg import call_affine
+from fastgd.kernels.linalg import affine
 from fastgd.kernels.loss_parts import loss_curvature_part
 from fastgd.kernels.network import (
     chunk_gradient,
@@ -66,7 +66,7 @@ def forward_along(plan, direction, first, lo, hi):
         start, stop = layer.deltas * plan.rows + lo * h, layer.deltas * plan.rows + hi * h
         at = plan.tangents + start * size
         if l == 0:
-            call_affine(plan.affine, direction, first, lo, hi, at)
+            affine(direction, first, lo, hi, at)
         else:
             below = layer_at(plan.layers, l - 1)
             gemm(

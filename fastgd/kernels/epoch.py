@@ -7,8 +7,10 @@ Several threads may run it together (``fastgd.kernels.team``).  Each takes a sha
 the forward and backward pass; then the chunks of the parameters are dealt out, and whoever has a
 chunk computes its gradient over all rows and updates it.  Where ``plan.n_parts`` is 2, the gradient
 is the sum of the gradients of two parts of the rows, and in a team of two each member has the one
-of its own part ready before.  What is added to what does not depend on the number of threads, so
-all numbers come out the same, bit by bit.
+of its own part ready before.  Where ``plan.middle`` is not 0, the raw values of the first layer are
+the sum of what two halves of the features give, of which each member of a team of two has one.
+What is added to what does not depend on the number of threads, so all numbers come out the same,
+bit by bit.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.network import (
     gradient,
+    half_of_features,
     losses_and_deltas,
     n_parameters_of,
     total_loss,
@@ -190,6 +193,10 @@ def train(plan, first_batch, last_batch, t):
         if total_weight == 0.0:
             continue  # nothing to learn from
         scale, kept = 1.0 / total_weight, plan.alpha / total_weight
+        if plan.middle != 0 and plan.size == 2:
+            half_of_features(plan, first, n_rows)
+            if not barrier(plan):
+                break
         lo, hi = share(plan, n_rows, plan.loss_rows)
         losses_and_deltas(plan, first, lo, hi, t, True)
         # A batch of one block has no second part.

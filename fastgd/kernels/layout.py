@@ -30,6 +30,9 @@ ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
 WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
 # Multiplications a step from which two threads may be worth it in a small network.
 WORTH_PARTS = 800_000
+# Features for each row of a batch from which two threads take a half of them each, and what they
+# share begins on another line of the cache.
+MANY_FEATURES, LINE_BYTES = 3, 64
 # Rows whose losses are summed at a time, at least.
 LOSS_ROWS = 16
 # Rows of a batch for each thread at least.
@@ -188,19 +191,30 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
 
 
 def set_parts(plan: Plan) -> Plan:
-    """Let the plan of a training say whether the gradients of two parts of a batch are added.
+    """Let the plan of a training say what two threads do each for itself, and then add.
 
-    Two threads exchange either what the layers put out and their derivatives, each of a half of
-    the rows, or gradients by all parameters.  What a processor has written comes to another one
-    line by line, ten nanoseconds each, which in small networks is as long as the products; so they
-    do what is less.  One thread alone, or more than two, add two gradients as well, and get the
-    same bits.
+    What a processor has written comes to another one line by line, ten nanoseconds each, which is
+    as long as a part of the products; so they exchange what is least:
+
+    - in a network with many features, sums over one half of them, in place of the first layer's
+      weights; each thread needs those of its half, which it has updated itself;
+    - gradients by all parameters, each of a half of the rows;
+    - or what the layers put out and their derivatives, each of a half of the rows.
+
+    One thread alone, or more than two, add the same numbers, and get the same bits.
     """
     layers, rows = plan["layers"], plan["rows"]
     is_sparse = plan["indptr"] is not None
-    exchanged = rows * int(layers["n_in"][0] + 2 * layers["n_out"].sum())
     is_worth_it = HAS_TILES and multiplications(layers, rows) >= WORTH_PARTS
-    if is_sparse or not is_worth_it or n_parameters(layers) > exchanged:
+    if is_sparse or not is_worth_it:
+        return plan
+    n_in, n_out = (int(layers[name][0]) for name in ("n_in", "n_out"))
+    line = LINE_BYTES // plan.dtype.itemsize
+    middle = -(-n_in // (2 * line)) * line
+    if n_in >= MANY_FEATURES * rows and middle < n_in:
+        return plan.set(middle=middle, part_units=aligned_empty(rows * n_out, plan.dtype))
+    exchanged = rows * int(n_in + 2 * layers["n_out"].sum())
+    if n_parameters(layers) > exchanged:
         return plan
     return plan.set(n_parts=2, part_grad=aligned_empty(n_parameters(layers), plan.dtype))
 

@@ -76,8 +76,8 @@ def kind_of(X: Dense | CSR) -> str:
 
 
 def affine_signature(plan: Any) -> Any:
-    i = types.int64
-    return types.void(plan, i, i, i, i)
+    i, f = types.int64, types.float64
+    return types.void(plan, i, i, i, i, i, f, i, i, i)
 
 
 def accumulate_signature(plan: Any) -> Any:
@@ -91,10 +91,14 @@ def outer_signature(plan: Any) -> Any:
 
 
 @intrinsic
-def call_affine(typingctx, address, plan, first, lo, hi, out):
-    """``out = X[rows] W + b`` for the first layer, ``out`` being an address.
+def call_affine(
+    typingctx, address, plan, first, lo, hi, left, right, kept, source, source_row, out
+):
+    """``out = X[rows, left:right] W[left:right] + kept source`` for the first layer.
 
-    The rows are those from ``lo`` to ``hi`` of the batch that begins at row ``first``.
+    The rows are those from ``lo`` to ``hi`` of the batch that begins at row ``first``; of sparse
+    ones all columns are meant.  ``out`` and ``source`` are addresses; a row of the source lies
+    ``source_row`` numbers after the one before.
     """
     return call_at(affine_signature(plan))
 
@@ -142,22 +146,34 @@ def outer_code(kind: str, dtype: np.dtype[Any]) -> int:
     return native_address(KINDS[kind][2], outer_signature(plan), name, ours=True)
 
 
-def dense_affine(plan, first, lo, hi, out):
+@njit
+def affine(plan, first, lo, hi, out):
+    """``out = X[rows] W + b`` for the first layer; see ``call_affine``."""
+    layer = layer_at(plan.layers, 0)
+    h, d, biases = layer.n_out, plan.n_features, plan.w + layer.biases * plan.itemsize
+    middle = plan.middle if plan.middle != 0 else d
+    call_affine(plan.affine, plan, first, lo, hi, 0, middle, 1.0, biases, 0, out)
+    if middle < d:
+        call_affine(plan.affine, plan, first, lo, hi, middle, d, 1.0, out, h, out)
+
+
+def dense_affine(plan, first, lo, hi, left, right, kept, source, source_row, out):
     """Rows in another order are gathered in ``plan.x`` before."""
     layer = layer_at(plan.layers, 0)
     d, h = plan.n_features, layer.n_out
-    source = plan.values + (first + lo) * d * plan.itemsize
+    x = plan.values + ((first + lo) * d + left) * plan.itemsize
     if plan.order != 0:
         for i in range(lo, hi):
             row = int64_at(plan.order, first + i)
             copy_to(
-                reals(plan, plan.x, i * d, (i + 1) * d),
-                reals(plan, plan.values, row * d, (row + 1) * d),
+                reals(plan, plan.x, i * d + left, i * d + right),
+                reals(plan, plan.values, row * d + left, row * d + right),
             )
-        source = plan.x + lo * d * plan.itemsize
+        x = plan.x + (lo * d + left) * plan.itemsize
     gemm(
-        plan, hi - lo, h, d, 1.0, source, d, 1, plan.w + layer.weights * plan.itemsize, h, 1,
-        1.0, plan.w + layer.biases * plan.itemsize, 0, out, h,
+        plan, hi - lo, h, right - left, 1.0, x, d, 1,
+        plan.w + (layer.weights + left * h) * plan.itemsize, h, 1,
+        kept, source, source_row, out, h,
     )  # fmt: skip
 
 
@@ -232,14 +248,14 @@ def double_sum_of_squares(x):
 def _csr(index_view: Any) -> tuple[Any, Any, Any]:
     """Build the three for one type of index."""
 
-    def affine(plan, first, lo, hi, out):
+    def affine(plan, first, lo, hi, left, right, kept, source, source_row, out):
         layer = layer_at(plan.layers, 0)
         h = layer.n_out
-        biases = reals(plan, plan.w, layer.biases, layer.biases + h)
         for i in range(lo, hi):
             row = row_number(plan, first + i)
             target = reals(plan, out, (i - lo) * h, (i - lo + 1) * h)
-            copy_to(target, biases)
+            start = (i - lo) * source_row
+            copy_to(target, reals(plan, source, start, start + h))
             ends = index_view(plan, plan.indptr, row, row + 2)
             indices = index_view(plan, plan.indices, ends[0], ends[1])
             values = reals(plan, plan.values, ends[0], ends[1])

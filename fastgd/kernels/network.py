@@ -19,6 +19,7 @@ from fastgd.kernels.linalg import (
     CSR,
     Dense,
     add_multiple,
+    affine,
     call_accumulate,
     call_affine,
     sum_of_squares,
@@ -72,7 +73,10 @@ def forward(plan, first, lo, hi, step):
         start = layer.outputs * plan.rows
         at = plan.units + (start + lo * h) * size
         if l == 0:
-            call_affine(plan.affine, plan, first, lo, hi, at)
+            if plan.middle != 0 and plan.size == 2:
+                add_second_half(plan, lo, hi)
+            else:
+                affine(plan, first, lo, hi, at)
         else:
             gemm(
                 plan, hi - lo, h, layer.n_in, 1.0, plan.units + (below + lo * layer.n_in) * size,
@@ -91,6 +95,31 @@ def forward(plan, first, lo, hi, step):
             copy_to(reals(plan, plan.units, undropped + lo * h, undropped + hi * h), outputs)
             call_drop(plan.dropout, plan.dropout_fields, outputs, lo * h, layer.dropout, step, l)
     return start
+
+
+@njit
+def half_of_features(plan, first, n_rows):
+    """What one half of the features gives to the first layer's raw values of all rows."""
+    layer = layer_at(plan.layers, 0)
+    h, d, middle = layer.n_out, plan.n_features, plan.middle
+    units = plan.units + layer.outputs * plan.rows * plan.itemsize
+    biases = plan.w + layer.biases * plan.itemsize
+    if plan.rank == 0:
+        call_affine(plan.affine, plan, first, 0, n_rows, 0, middle, 1.0, biases, 0, units)
+    else:
+        more = plan.part_units
+        call_affine(plan.affine, plan, first, 0, n_rows, middle, d, 0.0, more, h, more)
+
+
+@njit
+def add_second_half(plan, lo, hi):
+    """Add up what the two halves of the features gave to some rows."""
+    layer = layer_at(plan.layers, 0)
+    h, start = layer.n_out, layer.outputs * plan.rows
+    units = reals(plan, plan.units, start + lo * h, start + hi * h)
+    more = reals(plan, plan.part_units, lo * h, hi * h)
+    for i in range(units.size):
+        units[i] += more[i]
 
 
 @njit

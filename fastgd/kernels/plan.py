@@ -77,6 +77,7 @@ ARRAYS = (
     "packed",  # * room for rows of a matrix; one per thread
     "counters",  # of the team
     "part_grad",  # * what the second part of a batch gives to the gradient (n,)
+    "part_units",  # * what the second half of the features gives to the first layer (B, n_out)
 )
 # What is called: the address of the code, and in ``…_fields`` that of its parameters.
 PARTS = (
@@ -101,6 +102,7 @@ NUMBERS = (
     "size",  # of its team
     "control",  # what the processor is told of subnormal numbers outside of the loop
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
+    "middle",  # where the second half of the features begins, likewise; 0: they are not halved
 )
 
 
