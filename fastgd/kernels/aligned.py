@@ -1,7 +1,9 @@
-"""Arrays that begin where a cache line begins.
+"""Arrays that begin where a cache line begins, and share none with anybody.
 
 NumPy's begin 16 bytes into one as a rule, and then each load of a whole register touches two lines:
-products of small matrices, and updates, take up to half as long again.
+products of small matrices, and updates, take up to half as long again.  And what one thread writes
+takes the whole line from the others, with all that they read there: a few small arrays beside each
+other can cost two threads half of their time.
 """
 
 from __future__ import annotations
@@ -12,29 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 CACHE_LINE = 64
+# Processors fetch lines in pairs.
+ALIGNMENT = 2 * CACHE_LINE
 
 
 def aligned_empty(n: int, dtype: Any) -> NDArray[Any]:
-    """``np.empty(n, dtype)`` from the beginning of a cache line on.
+    """``np.empty(n, dtype)`` on cache lines of its own.
 
     Views of it have it as their base, as those of an array that owns its memory do.
     """
     dtype = np.dtype(dtype)
-    room = np.empty(n * dtype.itemsize + CACHE_LINE, np.uint8)
-    skipped = -room.__array_interface__["data"][0] % CACHE_LINE
+    room = np.empty(n * dtype.itemsize + 2 * ALIGNMENT, np.uint8)
+    skipped = -room.__array_interface__["data"][0] % ALIGNMENT
     # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
     return np.frombuffer(room.data[skipped:], dtype, n)
 
 
 def aligned_zeros(n: int, dtype: Any) -> NDArray[Any]:
-    """``np.zeros(n, dtype)`` from the beginning of a cache line on."""
+    """``np.zeros(n, dtype)`` on cache lines of its own."""
     array = aligned_empty(n, dtype)
     array[:] = 0
     return array
 
 
 def aligned_copy(array: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
-    """A copy of a vector from the beginning of a cache line on, perhaps of another dtype."""
+    """A copy of a vector on cache lines of its own, perhaps of another dtype."""
     copy = aligned_empty(array.size, array.dtype if dtype is None else dtype)
     copy[:] = array
     return copy

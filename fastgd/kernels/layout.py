@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd.kernels.activations import ACTIVATIONS, NAMES, NEEDS_RAW, activation_addresses
-from fastgd.kernels.aligned import aligned_empty
+from fastgd.kernels.aligned import CACHE_LINE, aligned_copy, aligned_empty, aligned_zeros
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.tiles import HAS_TILES
@@ -30,9 +30,8 @@ ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
 WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
 # Multiplications a step from which two threads may be worth it in a small network.
 WORTH_PARTS = 800_000
-# Features for each row of a batch from which two threads take a half of them each, and what they
-# share begins on another line of the cache.
-MANY_FEATURES, LINE_BYTES = 3, 64
+# Features for each row of a batch from which two threads take a half of them each.
+MANY_FEATURES = 3
 # Rows whose losses are summed at a time, at least.
 LOSS_ROWS = 16
 # Rows of a batch for each thread at least.
@@ -175,18 +174,19 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     chunks = chunk_bounds(layers)
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
+    ones = np.ones(rows)
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,
         target_words=n_outputs_y * y_dtype.itemsize // 4,
         x=aligned_empty(rows * n_gathered, dtype),
         delta=aligned_empty(rows * int(layers["n_out"].sum()), dtype),
-        targets=np.empty(rows * n_outputs_y, y_dtype),
-        weights=np.ones(rows, dtype),
-        ones=np.ones(rows, dtype),
-        squares=np.zeros((chunks.size - 1, layers.size + 1)),
+        targets=aligned_empty(rows * n_outputs_y, y_dtype),
+        weights=aligned_copy(ones, dtype),
+        ones=aligned_copy(ones, dtype),
+        squares=aligned_zeros((chunks.size - 1) * (layers.size + 1), np.float64),
         loss_rows=loss_rows,
-        losses=np.zeros(-(-rows // loss_rows)),
+        losses=aligned_zeros(-(-rows // loss_rows), np.float64),
     )
 
 
@@ -209,7 +209,7 @@ def set_parts(plan: Plan) -> Plan:
     if is_sparse or not is_worth_it:
         return plan
     n_in, n_out = (int(layers[name][0]) for name in ("n_in", "n_out"))
-    line = LINE_BYTES // plan.dtype.itemsize
+    line = CACHE_LINE // plan.dtype.itemsize
     middle = -(-n_in // (2 * line)) * line
     if n_in >= MANY_FEATURES * rows and middle < n_in:
         return plan.set(middle=middle, part_units=aligned_empty(rows * n_out, plan.dtype))

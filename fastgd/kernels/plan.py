@@ -22,6 +22,7 @@ from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastgd._jit import njit
+from fastgd.kernels.aligned import aligned_zeros
 
 LAYER = np.dtype(
     [
@@ -127,7 +128,7 @@ class Plan:
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
-        self.record = np.zeros(1, plan_dtype(self.dtype))
+        self.record = aligned_zeros(1, plan_dtype(self.dtype))
         self._kept: dict[str, Any] = {}
         self.set(itemsize=self.dtype.itemsize, size=1, n_parts=1)
 

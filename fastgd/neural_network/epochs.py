@@ -11,6 +11,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from fastgd._threads import reserved, threads_worth
+from fastgd.kernels.aligned import aligned_zeros
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import train_on_batches
 from fastgd.kernels.layout import multiplications, plans_of_team, set_parts, team_size
@@ -75,8 +76,8 @@ class EpochRunner:
         seed = random_state.randint(2**31 - 1) if dropout else 0
         dropout_masks = dropout_part(Dropout(seed), problem.dtype) if dropout else NOTHING
         self._schedule = schedule
-        self._totals = np.zeros(4 + problem.layers.size)
-        self._updates = np.zeros(1, np.int64)
+        self._totals = aligned_zeros(4 + problem.layers.size, np.float64)
+        self._updates = aligned_zeros(1, np.int64)
         plan = set_parts(problem.plan(batch_size, gather=self._order.size > 0))
         plan.set(
             order=self._order, n_samples=self.n_samples, totals=self._totals,
