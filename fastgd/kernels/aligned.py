@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CACHE_LINE = 64
+LINE_NUMBERS = CACHE_LINE // 8  # float64 numbers
 # Processors fetch lines in pairs.
 ALIGNMENT = 2 * CACHE_LINE
 

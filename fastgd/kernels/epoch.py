@@ -53,7 +53,7 @@ from fastgd.kernels.plan import (
     state_rows,
 )
 from fastgd.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastgd.kernels.team import barrier, next_piece, part_of, share
+from fastgd.kernels.team import barrier, claim, next_piece, part_of, share
 
 
 class Memory(NamedTuple):
@@ -99,6 +99,7 @@ def update_chunk(plan, chunk, t, learning_rate):
     """One update of one chunk of the parameters."""
     lo, hi = int64_at(plan.state_chunks, chunk), int64_at(plan.state_chunks, chunk + 1)
     k = plan.n_state
+    claim(plan, plan.w + lo * plan.itemsize, plan.w + hi * plan.itemsize)
     call_step(
         plan.rule, plan.rule_fields, reals(plan, plan.w, lo, hi), reals(plan, plan.grad, lo, hi),
         state_rows(plan, plan.state, k * lo, k, hi - lo),
@@ -110,8 +111,8 @@ def update_chunk(plan, chunk, t, learning_rate):
 @njit
 def note_squares(plan, chunk, lo, hi):
     """Keep the sums of squares of a chunk: of the gradient by layer, and of the weights."""
-    n = plan.n_layers + 1
-    squares = float64s(plan, plan.squares, chunk * n, (chunk + 1) * n)
+    n, place = plan.n_layers + 1, chunk * plan.squares_row
+    squares = float64s(plan, plan.squares, place, place + n)
     for l in range(plan.n_layers):
         layer = layer_at(plan.layers, l)
         start = larger(layer.weights, lo)
@@ -131,7 +132,7 @@ def add_totals(plan, value, n_rows, total_weight):
     for l in range(n):
         total = 0.0
         for chunk in range(plan.n_chunks):
-            total += float64_at(plan.squares, chunk * n + l)
+            total += float64_at(plan.squares, chunk * plan.squares_row + l)
         if l < plan.n_layers:
             totals[4 + l] += math.sqrt(total)
         elif plan.alpha != 0.0:

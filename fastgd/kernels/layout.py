@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd.kernels.activations import ACTIVATIONS, NAMES, NEEDS_RAW, activation_addresses
-from fastgd.kernels.aligned import CACHE_LINE, aligned_copy, aligned_empty, aligned_zeros
+from fastgd.kernels.aligned import (
+    CACHE_LINE,
+    LINE_NUMBERS,
+    aligned_copy,
+    aligned_empty,
+    aligned_zeros,
+)
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.tiles import HAS_TILES
@@ -174,7 +180,8 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     chunks = chunk_bounds(layers)
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
-    ones = np.ones(rows)
+    ones, line = np.ones(rows), LINE_NUMBERS
+    squares_row = (layers.size // line + 1) * line
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,
@@ -184,9 +191,10 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         targets=aligned_empty(rows * n_outputs_y, y_dtype),
         weights=aligned_copy(ones, dtype),
         ones=aligned_copy(ones, dtype),
-        squares=aligned_zeros((chunks.size - 1) * (layers.size + 1), np.float64),
+        squares=aligned_zeros((chunks.size - 1) * squares_row, np.float64),
+        squares_row=squares_row,
         loss_rows=loss_rows,
-        losses=aligned_zeros(-(-rows // loss_rows), np.float64),
+        losses=aligned_zeros(-(-rows // loss_rows) * line, np.float64),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd._jit import njit
+from fastgd.kernels.aligned import LINE_NUMBERS
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.linalg import (
     CSR,
@@ -278,11 +279,11 @@ def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
     k, deltas = last.n_out, last.deltas * plan.rows
     load_targets(plan, first, lo, hi)
     start = forward(plan, first, lo, hi, step)
-    losses = float64s(plan, plan.losses, 0, (plan.rows + plan.loss_rows - 1) // plan.loss_rows)
     # By blocks, so that the sum over all does not depend on who has which.
     for a in range(lo, hi, plan.loss_rows):
         b = smaller(a + plan.loss_rows, hi)
-        losses[a // plan.loss_rows] = call_loss(
+        place = a // plan.loss_rows * LINE_NUMBERS
+        float64s(plan, plan.losses, place, place + 1)[0] = call_loss(
             plan.loss, plan.loss_fields, reals(plan, plan.units, start + a * k, start + b * k),
             plan.targets + 4 * a * plan.target_words, reals(plan, plan.weights, a, b), b - a, k,
             reals(plan, plan.delta, deltas + a * k, deltas + b * k),
@@ -296,7 +297,7 @@ def total_loss(plan, n_rows):
     """Sum over the blocks of a batch."""
     total = 0.0
     for block in range((n_rows + plan.loss_rows - 1) // plan.loss_rows):
-        total += float64_at(plan.losses, block)
+        total += float64_at(plan.losses, block * LINE_NUMBERS)
     return total
 
 

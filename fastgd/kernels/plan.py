@@ -58,8 +58,8 @@ ARRAYS = (
     "targets",  # of the batch, like y
     "weights",  # * of the batch (B,)
     "ones",  # * as many (B,), for sums over the rows
-    "squares",  # (C, L + 1): sums over a chunk, of its gradient by layer, of its weights
-    "losses",  # of each block of the rows of a batch
+    "squares",  # (C, squares_row): sums over a chunk, of its gradient by layer, of its weights
+    "losses",  # of each block of the rows of a batch, a line of the cache for each
     "state",  # * of the update rule; a chunk's part is (number of its names, length of the chunk)
     "scalars",  # (number of state chunks, number of its names)
     "state_chunks",  # where those chunks begin and end
@@ -92,6 +92,7 @@ NUMBERS = (
     "n_samples",
     "n_features",
     "rows",  # B: for so many the buffers were made
+    "squares_row",  # L + 1, rounded up to whole lines of the cache
     "loss_rows",  # of a block, the same for any number of threads
     "target_words",  # length of a row of y in units of 4 bytes
     "n_state",  # number of state arrays

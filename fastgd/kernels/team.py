@@ -28,6 +28,7 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
+from fastgd.kernels.aligned import CACHE_LINE
 from fastgd.kernels.plan import Plan, smaller
 
 T = TypeVar("T")
@@ -165,6 +166,33 @@ def part_of(n, block, part, n_parts):
     blocks = (n + block - 1) // block
     lo, hi = blocks * part // n_parts, blocks * (part + 1) // n_parts
     return smaller(lo * block, n), smaller(hi * block, n)
+
+
+@intrinsic
+def _write_again(typingctx, address):
+    """Store the 8 bytes at an address as they are."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        # Atomic, or the compiler would see that nothing changes.
+        builder.store_atomic(builder.load_atomic(pointer, "monotonic", 8), pointer, "monotonic", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@njit
+def claim(plan, start, stop):
+    """Take whole cache lines from the processors that have read them, before they are written to.
+
+    A store to such a line waits until all others have given it up, and the next store waits behind
+    it, 13 ns each among the instructions of an update; here they wait together, 4 ns each.
+    (Instructions that prefetch for writing do nothing for a line that is there to be read.)
+    """
+    if plan.size > 1:
+        first = (start + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        for line in range(first, stop - 7, CACHE_LINE):
+            _write_again(line)
 
 
 class Helpers:
