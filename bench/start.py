@@ -1,8 +1,7 @@
-"""What all peers begin with: the same initial weights, and the same orders of the samples."""
+"""What all peers begin with: the same weights, and a generator that draws the same orders."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,6 @@ def start(cell: Cell, seed: int = SEED) -> tuple[NDArray[Any], RandomState]:
     random_state = RandomState(seed)
     names = (cell.activation,) * (len(cell.sizes) - 1)
     return initial_parameters("glorot", random_state, cell.sizes, names, cell.dtype), random_state
-
-
-@functools.lru_cache(maxsize=4)
-def orders(cell: Cell) -> NDArray[np.int64]:
-    """The order of the samples in each epoch, (E, N)."""
-    _, random_state = start(cell)
-    order, rows = np.arange(cell.n_samples), []
-    for _ in range(cell.n_epochs):
-        random_state.shuffle(order)
-        rows.append(order.copy())
-    return np.array(rows)
 
 
 def views(cell: Cell, w: NDArray[Any]) -> tuple[Arrays, Arrays]:

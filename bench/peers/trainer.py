@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bench.cells import Cell, samples
-from bench.start import orders, start
+from bench.start import start
 
 
 class Trainer(Protocol):
@@ -25,16 +26,19 @@ class Trainer(Protocol):
 
 
 def fit_run(make: Callable[[Cell, Any, Any], Any], cell: Cell) -> Callable[[], tuple[Any, ...]]:
-    """A run that does what ``fit`` does and returns the loss curve.
+    """A run that does what ``fit`` does, initial weights and orders included.
 
-    The orders are drawn outside of the clock, a present to the peers.
+    Returns the loss curve.
     """
     trainer = make(cell, *samples(cell))
-    w, prepared = start(cell)[0], [trainer.as_order(order) for order in orders(cell)]
 
     def run() -> tuple[Any, ...]:
+        w, random_state = start(cell)
         trainer.reset(w)
-        curve = [trainer.epoch(order) for order in prepared]
+        curve, order = [], np.arange(cell.n_samples)
+        for _ in range(cell.n_epochs):
+            random_state.shuffle(order)
+            curve.append(trainer.epoch(trainer.as_order(order)))
         return ([float(loss) for loss in curve],)
 
     return run
