@@ -328,6 +328,30 @@ def test_predictions(n_samples, kind, dtype, monkeypatch):
             np.testing.assert_array_equal(codes, expected.argmax(axis=1))
 
 
+class Reversed(NamedTuple):
+    """A user's loss: the smallest raw output is the largest prediction."""
+
+    out_activation = "identity"
+
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):
+        return 0.0
+
+    def link(self, z, n_rows, k):
+        for p in range(n_rows * k):
+            z[p] = -z[p]
+
+
+@pytest.mark.parametrize("loss", [Reversed(), *(cls() for cls in LOSSES.values())])
+def test_the_largest_prediction(loss):
+    """Where the link keeps the order, it is not even called; elsewhere it must be."""
+    rng = np.random.default_rng(2)
+    layers = layer_table((D, *HIDDEN, K), ("tanh", "gelu"))
+    predictor = Predictor(layers, rng.normal(size=n_parameters(layers)), loss, 1)
+    outputs = predictor.outputs(X)
+    np.testing.assert_array_equal(predictor.codes(X), outputs.argmax(axis=1))
+    np.testing.assert_array_equal(predictor.outputs(X), outputs)
+
+
 @pytest.mark.parametrize("kind", ["dense", "csr"])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
 def test_objective(kind, weight, monkeypatch):

@@ -12,7 +12,9 @@ from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.layout import network_plan
 from fastgd.kernels.linalg import Dense, input_entries
 from fastgd.kernels.loss_parts import link_part
+from fastgd.kernels.losses import softmax_link
 from fastgd.kernels.network import predict_blocks
+from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.samples import block_rows
 from fastgd.kernels.team import together
@@ -43,21 +45,23 @@ class Predictor:
         self._layers, self._loss, self._n_jobs = layers, loss, n_jobs
         self.w, self.dtype = w, w.dtype
         self._link = link_part(loss, w.dtype)
+        # The largest probability is that of the largest raw output.
+        self._link_of_codes = NOTHING if type(loss).link is softmax_link else self._link
         self._kept: Plan | None = None
 
     def outputs(self, X: Any) -> NDArray[Any]:
         """Outputs (N, K) for validated samples."""
         out = np.empty((X.shape[0], int(self._layers["n_out"][-1])), self.w.dtype)
-        self._run(X, out=out)
+        self._run(X, link=self._link, out=out)
         return out
 
     def codes(self, X: Any) -> NDArray[np.int64]:
         """Number of the largest output (N,) for validated samples."""
         codes = np.empty(X.shape[0], np.int64)
-        self._run(X, codes=codes)
+        self._run(X, link=self._link_of_codes, codes=codes)
         return codes
 
-    def _run(self, X: Any, **results: NDArray[Any]) -> None:
+    def _run(self, X: Any, **entries: Any) -> None:
         n_samples = X.shape[0]
         matrix = as_matrix(X)
         units = int(self._layers["n_out"].sum())
@@ -65,7 +69,7 @@ class Predictor:
             if self._kept is None or self._kept["rows"] < n_samples:
                 self._kept = self._new_plan(max(16, n_samples), matrix)
             plan = self._kept
-            plan.set(values=matrix.values, n_samples=n_samples, **results)
+            plan.set(values=matrix.values, n_samples=n_samples, **entries)
             together(predict_blocks, [plan], 1)
             # The user's arrays are not kept.
             plan.set(values=NOWHERE, out=NOWHERE, codes=NOWHERE)
@@ -77,13 +81,13 @@ class Predictor:
         # Each thread predicts other rows, so each has all buffers of its own.
         plans = [self._new_plan(rows, matrix) for _ in range(n_threads)]
         for plan in plans:
-            plan.set(n_samples=n_samples, **results)
+            plan.set(n_samples=n_samples, **entries)
         with reserved(n_threads) as size:
             together(predict_blocks, plans, size)
 
     def _new_plan(self, rows: int, matrix: Any) -> Plan:
         plan = network_plan(self._layers, self.w.dtype, rows)
-        return plan.set(w=self.w, link=self._link, **input_entries(matrix, self.w.dtype))
+        return plan.set(w=self.w, **input_entries(matrix, self.w.dtype))
 
 
 class Network(NamedTuple):
