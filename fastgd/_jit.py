@@ -30,6 +30,7 @@ from typing import Any
 
 import llvmlite
 import numba
+from llvmlite.binding import Linkage
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
 from numba.core.codegen import JITCodeLibrary
@@ -190,7 +191,7 @@ class _InlinedLibrary(JITCodeLibrary):
     def finalize(self) -> None:
         self._raise_if_finalized()
         for function in self._final_module.functions:
-            if not function.is_declaration:
+            if not function.is_declaration and function.linkage == Linkage.external:
                 function.linkage = "linkonce_odr"  # whoever links it may also have it from others
         self._finalize_dynamic_globals()
         self._finalized = True
@@ -226,7 +227,10 @@ class _WholeLibrary(JITCodeLibrary):
 
 
 def _called_by(library: JITCodeLibrary) -> list[JITCodeLibrary]:
-    """All that a library calls, and what that calls if it is inlined, each once."""
+    """All that a library calls, and what that calls if it is inlined, each once.
+
+    Callers come before what they call: LLVM links only what is asked for by then.
+    """
     called: dict[JITCodeLibrary, None] = {}
     waiting = list(library._linking_libraries)
     while waiting:
@@ -289,12 +293,22 @@ def _no_garbage_collection() -> Iterator[None]:
         gc.disable()
         yield
     finally:
-        if gc.get_freeze_count() == 0:
-            # What is left lives as long as the process: it takes its place among the old objects
-            # without being looked at, which would be a thirtieth of the time.
+        try:
+            _let_all_grow_old()
+        finally:
+            _collect_again()
+
+
+def _let_all_grow_old() -> None:
+    """Put all objects among the old ones without looking at them, a thirtieth of a compilation.
+
+    What a compilation leaves lives as long as the process.
+    """
+    if gc.get_freeze_count() == 0:
+        try:
             gc.freeze()
+        finally:
             gc.unfreeze()
-        _collect_again()
 
 
 def _collect_again() -> None:

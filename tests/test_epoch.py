@@ -289,10 +289,12 @@ def run_epochs(slice_seconds, monkeypatch, weight, schedule=None, **options):
     X, y, _ = make_samples(weight.size)
     problem = Problem(LAYERS, LOSSES[LOSS](), 0.3, as_data(X, y, weight), weight.size, X.dtype)
     w = initial()
+    random_state = np.random.RandomState(0)
     runner = EpochRunner(
         problem, options.get("rows"), 4,
         Optimizer(SGD(0.1, momentum=MOMENTUM), w, chunk_bounds(LAYERS)),
-        shuffle=options.get("shuffle", False), random_state=np.random.RandomState(0),
+        shuffle=random_state.shuffle if options.get("shuffle") else None,
+        random_state=random_state,
         dropout=False, limits=OFF, schedule=schedule,
     )  # fmt: skip
     for _ in range(2):

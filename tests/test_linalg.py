@@ -323,8 +323,6 @@ def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
     plan.set(w=w, grad=grad, order=order, n_samples=n_samples, **input_entries(x, dtype))
     if data.draw(st.booleans()):
         plan.set(**product_entries(dtype, longest_sum(layers, batch_rows), by_blas=True))
-    if kind == "dense":
-        plan.set(middle=data.draw(st.integers(0, n_features - 1)))
     around, x_room = guarded(plan["x"])
     plan.set(x=x_room)
     deltas = plan["delta"][: n_rows * n_out]

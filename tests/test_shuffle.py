@@ -6,8 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.random import MT19937, PCG64, SFC64, Philox, RandomState
 
+from fastgd import MLPRegressor
 from fastgd.kernels import shuffle as module
 from fastgd.kernels.shuffle import DRAWS, shuffle
+from fastgd.neural_network import _base
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -47,15 +49,16 @@ def test_many_rows():
     check(RandomState(5), RandomState(5), 200_003)
 
 
-def test_the_global_generator():
-    state = np.random.get_state()
-    try:
-        np.random.seed(4)
-        order = np.arange(50)
-        shuffle(np.random.mtrand._rand, order)
-        np.testing.assert_array_equal(order, RandomState(4).permutation(50))
-    finally:
-        np.random.set_state(state)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("random_state", [3, RandomState(3)])
+def test_which_generators_it_takes_from(random_state, monkeypatch):
+    """One that the user holds is locked, as NumPy does it: another thread may draw from it."""
+    taken = []
+    monkeypatch.setattr(_base, "shuffle", lambda generator, order: taken.append(order.size))
+    X = np.ones((30, 2))
+    net = MLPRegressor(hidden_layer_sizes=(2,), max_iter=2, random_state=random_state)
+    net.fit(X, X[:, 0])
+    assert taken == ([30, 30] if random_state == 3 else [])
 
 
 def test_more_rows_than_32_bits_can_count_are_left_to_numpy(monkeypatch):

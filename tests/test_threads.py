@@ -9,6 +9,7 @@ import scipy.sparse
 
 from fastgd import MLPClassifier, MLPRegressor, _threads
 from fastgd.kernels import layout
+from fastgd.kernels.gemm import DEPTH
 from fastgd.kernels.layout import chunk_bounds, layer_table, n_parameters
 from fastgd.losses import LOSSES
 from fastgd.neural_network import epochs
@@ -185,6 +186,25 @@ def test_fit_by_halves_of_the_features(way, dtype, middles):
     np.testing.assert_allclose(alone.coefs_[0], at_once.coefs_[0], atol=1e3 * eps)
 
 
+@pytest.mark.parametrize("n_features", [2100, 4100])
+def test_halves_that_are_longer_than_a_block_of_a_sum(n_features, middles):
+    """Sums are cut into blocks of ``DEPTH``, wherever they begin."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(60, n_features)).astype(np.float32)
+    coefs = []
+    for n_jobs in (1, 2, 3):
+        clf = MLPClassifier(
+            (17,), random_state=0, n_jobs=n_jobs, batch_size=25, max_iter=2, tol=0.0
+        )
+        with several_threads(in_parts=True) as sizes:
+            clf.fit(rows, Y[:60])
+        assert max(sizes) == n_jobs
+        coefs.append(clf.coefs_[0])
+    assert all(middle > DEPTH for middle in middles)
+    np.testing.assert_array_equal(coefs[1], coefs[0])
+    np.testing.assert_array_equal(coefs[2], coefs[0])
+
+
 @pytest.mark.parametrize(
     ("n_features", "rows", "middle"),
     [(784, 128, 400), (784, 256, 400), (784, 262, None), (75, 25, 48), (4000, 25, 2000)],
@@ -350,6 +370,16 @@ def test_the_largest_prediction(loss):
     outputs = predictor.outputs(X)
     np.testing.assert_array_equal(predictor.codes(X), outputs.argmax(axis=1))
     np.testing.assert_array_equal(predictor.outputs(X), outputs)
+
+
+def test_the_largest_of_equal_probabilities_is_that_of_the_largest_output():
+    """As of the probabilities in more digits."""
+    layers = layer_table((1, 3), ())
+    w = np.array([0, 1e-9, 0, 0, 0, 0], np.float32)
+    predictor = Predictor(layers, w, LOSSES["categorical_log_loss"](), 1)
+    one = np.ones((1, 1), np.float32)
+    assert len(set(predictor.outputs(one).ravel())) == 1
+    assert predictor.codes(one) == [1]
 
 
 @pytest.mark.parametrize("kind", ["dense", "csr"])

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.network import (
+    each_has_a_half,
     gradient,
     half_of_features,
     losses_and_deltas,
@@ -194,8 +195,8 @@ def train(plan, first_batch, last_batch, t):
         if total_weight == 0.0:
             continue  # nothing to learn from
         scale, kept = 1.0 / total_weight, plan.alpha / total_weight
-        if plan.middle != 0 and plan.size == 2:
-            half_of_features(plan, first, n_rows)
+        if each_has_a_half(plan):
+            half_of_features(plan, plan.rank, first, 0, n_rows)
             if not barrier(plan):
                 break
         lo, hi = share(plan, n_rows, plan.loss_rows)

@@ -149,12 +149,8 @@ def outer_code(kind: str, dtype: np.dtype[Any]) -> int:
 @njit
 def affine(plan, first, lo, hi, out):
     """``out = X[rows] W + b`` for the first layer; see ``call_affine``."""
-    layer = layer_at(plan.layers, 0)
-    h, d, biases = layer.n_out, plan.n_features, plan.w + layer.biases * plan.itemsize
-    middle = plan.middle if plan.middle != 0 else d
-    call_affine(plan.affine, plan, first, lo, hi, 0, middle, 1.0, biases, 0, out)
-    if middle < d:
-        call_affine(plan.affine, plan, first, lo, hi, middle, d, 1.0, out, h, out)
+    biases = plan.w + layer_at(plan.layers, 0).biases * plan.itemsize
+    call_affine(plan.affine, plan, first, lo, hi, 0, plan.n_features, 1.0, biases, 0, out)
 
 
 def dense_affine(plan, first, lo, hi, left, right, kept, source, source_row, out):

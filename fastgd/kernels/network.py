@@ -63,7 +63,7 @@ def forward(plan, first, lo, hi, step):
     """Raw outputs for the rows ``lo`` to ``hi`` of the batch that begins at row ``first``.
 
     Returns where the outputs of the batch begin in ``plan.units``.  ``step`` decides the dropout
-    masks.
+    masks.  Where ``each_has_a_half``, both members have called ``half_of_features`` before.
     """
     size = plan.itemsize
     start = 0
@@ -74,10 +74,13 @@ def forward(plan, first, lo, hi, step):
         start = layer.outputs * plan.rows
         at = plan.units + (start + lo * h) * size
         if l == 0:
-            if plan.middle != 0 and plan.size == 2:
-                add_second_half(plan, lo, hi)
-            else:
+            if plan.middle == 0:
                 affine(plan, first, lo, hi, at)
+            else:
+                if not each_has_a_half(plan):
+                    for half in range(2):
+                        half_of_features(plan, half, first, lo, hi)
+                add_second_half(plan, lo, hi)
         else:
             gemm(
                 plan, hi - lo, h, layer.n_in, 1.0, plan.units + (below + lo * layer.n_in) * size,
@@ -99,17 +102,23 @@ def forward(plan, first, lo, hi, step):
 
 
 @njit
-def half_of_features(plan, first, n_rows):
-    """What one half of the features gives to the first layer's raw values of all rows."""
+def each_has_a_half(plan):
+    """Whether each of two members takes one half of the features, for all rows of a batch."""
+    return plan.middle != 0 and plan.size == 2
+
+
+@njit
+def half_of_features(plan, half, first, lo, hi):
+    """What one half of the features gives to the first layer's raw values of some rows."""
     layer = layer_at(plan.layers, 0)
-    h, d, middle = layer.n_out, plan.n_features, plan.middle
-    units = plan.units + layer.outputs * plan.rows * plan.itemsize
-    biases = plan.w + layer.biases * plan.itemsize
-    if plan.rank == 0:
-        call_affine(plan.affine, plan, first, 0, n_rows, 0, middle, 1.0, biases, 0, units)
+    h, below = layer.n_out, lo * layer.n_out * plan.itemsize
+    if half == 0:
+        units = plan.units + layer.outputs * plan.rows * plan.itemsize + below
+        biases = plan.w + layer.biases * plan.itemsize
+        call_affine(plan.affine, plan, first, lo, hi, 0, plan.middle, 1.0, biases, 0, units)
     else:
-        more = plan.part_units
-        call_affine(plan.affine, plan, first, 0, n_rows, middle, d, 0.0, more, h, more)
+        more, d = plan.part_units + below, plan.n_features
+        call_affine(plan.affine, plan, first, lo, hi, plan.middle, d, 0.0, more, h, more)
 
 
 @njit

@@ -64,15 +64,16 @@ def shuffle(random_state: RandomState, order: NDArray[np.int64]) -> None:
     Parameters
     ----------
     random_state : RandomState
-        Left in the state in which its own method would leave it.
+        One that nobody else has: it is not locked, since a fork while it is would leave a child
+        with a generator that is locked for ever.  Left in the state in which its own method would
+        leave it.
     order : ndarray of shape (N,)
         Row numbers, changed in place.
     """
     if order.size > LONGEST:
         random_state.shuffle(order)
         return
-    generator: Any = random_state._bit_generator
+    generator: Any = random_state._bit_generator  # SciPy takes it from there, too
     interface = generator.ctypes
     next_uint32 = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
-    with generator.lock:
-        _shuffle(order, next_uint32, interface.state_address)
+    _shuffle(order, next_uint32, interface.state_address)

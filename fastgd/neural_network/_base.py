@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from fastgd.kernels.aligned import aligned_copy
 from fastgd.kernels.layout import chunk_bounds, parameter_views
 from fastgd.kernels.limits import Limits
 from fastgd.kernels.losses import is_loss
+from fastgd.kernels.shuffle import shuffle
 from fastgd.neural_network.deterministic import train_by_solver
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks
@@ -402,10 +405,18 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         )
         runner = EpochRunner(
             problem, rows, batch_size, optimizer,
-            shuffle=self.shuffle, random_state=self._random_state,
+            shuffle=self._shuffler(), random_state=self._random_state,
             dropout=bool(problem.layers["dropout"].any()), limits=limits, schedule=schedule,
         )  # fmt: skip
         return runner, policy
+
+    def _shuffler(self) -> Callable[[NDArray[np.int64]], None] | None:
+        """What draws the order of an epoch: faster from a generator that is ours alone."""
+        if not self.shuffle:
+            return None
+        if isinstance(self.random_state, Integral):
+            return functools.partial(shuffle, self._random_state)
+        return self._random_state.shuffle
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

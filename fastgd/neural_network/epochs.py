@@ -17,7 +17,6 @@ from fastgd.kernels.epoch import train_on_batches
 from fastgd.kernels.layout import multiplications, plans_of_team, set_parts, team_size
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
-from fastgd.kernels.shuffle import shuffle as shuffle_rows
 from fastgd.kernels.team import Helpers, together
 from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.problem import Problem
@@ -41,9 +40,10 @@ class EpochRunner:
         The samples to train on; None: all.
     batch_size : int
     optimizer : Optimizer
-    shuffle : bool
-        Draw a new order before each epoch.
+    shuffle : callable or None
+        Puts row numbers in a new order before each epoch, in place.
     random_state : RandomState
+        Decides the dropout masks.
     dropout : bool
         Whether some layer has a dropout rate.
     limits : Limits
@@ -58,7 +58,7 @@ class EpochRunner:
         batch_size: int,
         optimizer: Optimizer,
         *,
-        shuffle: bool,
+        shuffle: Callable[[NDArray[np.int64]], None] | None,
         random_state: RandomState,
         dropout: bool,
         limits: Limits,
@@ -69,9 +69,9 @@ class EpochRunner:
         self.n_batches = -(-self.n_samples // batch_size)
         self.batch_size = batch_size
         self._order = np.empty(0, np.int64) if rows is None else rows
-        if shuffle and rows is None:
+        if shuffle is not None and rows is None:
             self._order = np.arange(self.n_samples)
-        self._shuffle, self._random_state = shuffle, random_state
+        self._shuffle = shuffle
         # Drawn only where it is needed: otherwise the draws would not be scikit-learn's.
         seed = random_state.randint(2**31 - 1) if dropout else 0
         dropout_masks = dropout_part(Dropout(seed), problem.dtype) if dropout else NOTHING
@@ -91,8 +91,8 @@ class EpochRunner:
 
     def run(self, w: NDArray[Any], grad: NDArray[Any], helpers: Helpers | None = None) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
-        if self._shuffle:
-            shuffle_rows(self._random_state, self._order)
+        if self._shuffle is not None:
+            self._shuffle(self._order)
         self._totals[:] = 0.0
         if self._plans[0]["w"] is not w:
             entries = {"rule": self.optimizer.part, **self.optimizer.memory.entries()}

@@ -45,7 +45,8 @@ class Predictor:
         self._layers, self._loss, self._n_jobs = layers, loss, n_jobs
         self.w, self.dtype = w, w.dtype
         self._link = link_part(loss, w.dtype)
-        # The largest probability is that of the largest raw output.
+        # The largest raw output has the largest probability, be it that rounding gives another one
+        # the same.
         self._link_of_codes = NOTHING if type(loss).link is softmax_link else self._link
         self._kept: Plan | None = None
 
