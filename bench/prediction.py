@@ -22,7 +22,7 @@ def contest(cell: Cell, n_rows: int) -> Contest:
     """Class numbers of the same rows."""
     X = RandomState(SEED).standard_normal((n_rows, cell.sizes[0])).astype(cell.dtype)
     runs = peers.runs("prediction", cell, X)
-    steps = max(1, min(200, 20_000_000 // (n_rows * cell.n_parameters)))
+    steps = max(1, min(200, 2_000_000_000 // (n_rows * cell.n_parameters)))
     name = f"{'-'.join(map(str, cell.sizes))}, {n_rows:,} row{'s' * (n_rows > 1)}"
     return Contest("prediction", name, steps, repeated(runs, steps)).check()
 
