@@ -5,7 +5,13 @@ import pickle
 import numpy as np
 import pytest
 
-from fastgd.kernels.aligned import CACHE_LINE, aligned_copy, aligned_empty, aligned_zeros
+from fastgd.kernels.aligned import (
+    ALIGNMENT,
+    CACHE_LINE,
+    aligned_copy,
+    aligned_empty,
+    aligned_zeros,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
@@ -23,6 +29,21 @@ def test_they_begin_at_a_cache_line(n, dtype):
         assert array.flags.writeable
     assert (aligned_zeros(n, dtype) == 0).all()
     np.testing.assert_array_equal(aligned_copy(np.arange(n), dtype), np.arange(n))
+
+
+def test_nobody_else_is_on_their_lines():
+    """What one thread writes there takes them from all others."""
+    ours, others = [], []
+    for _ in range(100):
+        others.append(np.empty(3))
+        ours.append(aligned_empty(3, np.float64))
+
+    def lines(array):
+        first = array.ctypes.data
+        return {first // ALIGNMENT, (first + array.nbytes - 1) // ALIGNMENT}
+
+    assert len(set().union(*map(lines, ours))) == len(ours)
+    assert not set().union(*map(lines, ours)) & set().union(*map(lines, others))
 
 
 def test_views_know_their_base():
