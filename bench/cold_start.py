@@ -89,15 +89,12 @@ def _run(code: str, **environment: str) -> Any:
 
 def first_fits() -> dict[str, float]:
     """Seconds of each kind of first fit."""
-    compiling = []
-    for _ in range(3):
-        with tempfile.TemporaryDirectory() as cache:
-            compiling.append(fit_seconds(cache, "adam", "rmsprop", "regressor"))
-    first, optimizer, loss = np.median(compiling, axis=0)
-    with tempfile.TemporaryDirectory() as cache:
-        fit_seconds(cache, "adam", "rmsprop", "regressor")
-        warm = [fit_seconds(cache, "adam", "adam") for _ in range(5)]
-        everything = [fit_seconds(cache, "adam", "rmsprop", "regressor") for _ in range(3)]
+    with tempfile.TemporaryDirectory() as folder:
+        caches = [Path(folder, str(number)) for number in range(3)]
+        compiling = [fit_seconds(cache, "adam", "rmsprop", "regressor") for cache in caches]
+        first, optimizer, loss = np.median(compiling, axis=0)
+        warm = [fit_seconds(caches[0], "adam", "adam") for _ in range(5)]
+        everything = [fit_seconds(caches[0], "adam", "rmsprop", "regressor") for _ in range(3)]
     with tempfile.TemporaryDirectory() as cache:
         fit_seconds(cache, "adam")
         later_optimizer = fit_seconds(cache, "adam", "rmsprop")[1]

@@ -33,8 +33,6 @@ def fit(package: Any, cell: Cell, n_threads: int) -> list[float]:
         model = estimator(package, cell).set_params(random_state=seed, **threads)
         return model.fit(X, y).loss_
 
-    if n_threads == 1:
-        return [one(seed) for seed in range(FITS)]
     with ThreadPoolExecutor(n_threads) as pool:
         return list(pool.map(one, range(FITS)))
 

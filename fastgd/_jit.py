@@ -203,8 +203,7 @@ class _InlinedLibrary(JITCodeLibrary):
     @functools.cached_property
     def _with_all_that_it_calls(self) -> Any:
         module = self._final_module.clone()
-        for library in _called_by(self):
-            module.link_in(_code_of(library), preserve=True)
+        _link(module, _called_by(self))
         return module
 
 
@@ -215,10 +214,11 @@ class _WholeLibrary(JITCodeLibrary):
         module.data_layout = self._codegen._data_layout
 
     def finalize(self) -> None:
-        for library in _called_by(self):
+        called = _called_by(self)
+        for library in called:
             self._reload_init.update(library._reload_init)
-            self._final_module.link_in(_code_of(library), preserve=True)
-        self._linking_libraries: list[Any] = []
+        _link(self._final_module, called)
+        self._linking_libraries: list[Any] = []  # nothing is left to link
         super().finalize()
 
     def _optimize_final_module(self) -> None:
@@ -241,10 +241,12 @@ def _called_by(library: JITCodeLibrary) -> list[JITCodeLibrary]:
     return list(called)
 
 
-def _code_of(library: JITCodeLibrary) -> Any:
-    if isinstance(library, _InlinedLibrary):
-        return library._final_module
-    return library._get_module_for_linking()
+def _link(module: Any, libraries: list[JITCodeLibrary]) -> None:
+    """Put the code of libraries into a module; of inlined ones what they call is among them."""
+    for library in libraries:
+        is_inlined = isinstance(library, _InlinedLibrary)
+        code = library._final_module if is_inlined else library._get_module_for_linking()
+        module.link_in(code, preserve=True)
 
 
 # What Numba does for code that ours is not: closures, ``with``, ``literally``, array expressions,

@@ -127,82 +127,61 @@ def test_fit(way, kind, dtype):
 
 
 @pytest.fixture
-def numbers_of_parts(monkeypatch):
-    """Of the batches of each fit."""
+def planned(monkeypatch):
+    """The plan of each fit, which says what is added."""
     found = []
 
     def noted(plan):
-        found.append(layout.set_parts(plan)["n_parts"])
+        found.append(layout.set_parts(plan))
         return plan
 
     monkeypatch.setattr(epochs, "set_parts", noted)
     return found
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("way", WAYS)
-def test_fit_in_two_parts(way, dtype, numbers_of_parts):
-    """Each thread has the gradient of one part of the rows, and one thread alone adds both too."""
-    options = {"batch_size": 40, "dtype": dtype, **WAYS[way]}
-    alone, _ = fit(1, in_parts=True, **options)
-    for n_jobs in (2, 4):
-        team, sizes = fit(n_jobs, in_parts=True, **options)
-        assert max(sizes) == n_jobs
-        assert_same_bits(team, alone)
-    assert numbers_of_parts == [2, 2, 2]
-    at_once, _ = fit(1, **options)
-    assert numbers_of_parts == [2, 2, 2, 1]
-    eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(alone.coefs_[0], at_once.coefs_[0], atol=1e3 * eps)
-
-
-@pytest.fixture
-def middles(monkeypatch):
-    """Where the second half of the features begins in each fit."""
-    found = []
-
-    def noted(plan):
-        found.append(layout.set_parts(plan)["middle"])
-        return plan
-
-    monkeypatch.setattr(epochs, "set_parts", noted)
-    return found
+def parts_of(plan):
+    """Number of parts of a batch, and where the second half of the features begins."""
+    return plan["n_parts"], plan["middle"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("way", WAYS)
-def test_fit_by_halves_of_the_features(way, dtype, middles):
-    """Each of two threads has one of them; one thread alone, or more, add both too."""
-    options = {"batch_size": 20, "dtype": dtype, **WAYS[way]}
+@pytest.mark.parametrize(
+    ("batch_size", "parts"), [(40, (2, None)), (20, (1, 32))], ids=["of rows", "of features"]
+)
+def test_fit_in_two_parts(batch_size, parts, way, dtype, planned):
+    """Each of two threads has one part; one thread alone, or more than two, add both as well."""
+    options = {"batch_size": batch_size, "dtype": dtype, **WAYS[way]}
     alone, _ = fit(1, in_parts=True, **options)
     for n_jobs in (2, 3, 4):
         team, sizes = fit(n_jobs, in_parts=True, **options)
         assert max(sizes) == n_jobs
         assert_same_bits(team, alone)
-    assert middles == [32] * 4
     at_once, _ = fit(1, **options)
-    assert middles[4] is None
+    assert [parts_of(plan) for plan in planned] == [parts] * 4 + [(1, None)]
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(alone.coefs_[0], at_once.coefs_[0], atol=1e3 * eps)
 
 
-@pytest.mark.parametrize("n_features", [2100, 4100])
-def test_halves_that_are_longer_than_a_block_of_a_sum(n_features, middles):
-    """Sums are cut into blocks of ``DEPTH``, wherever they begin."""
-    rng = np.random.default_rng(3)
-    rows = rng.normal(size=(60, n_features)).astype(np.float32)
+def assert_same_bits_in_teams(X, y, in_parts=False, **settings):
+    """Fit a classifier with one, two and three threads."""
     coefs = []
     for n_jobs in (1, 2, 3):
-        clf = MLPClassifier(
-            (17,), random_state=0, n_jobs=n_jobs, batch_size=25, max_iter=2, tol=0.0
-        )
-        with several_threads(in_parts=True) as sizes:
-            clf.fit(rows, Y[:60])
+        clf = MLPClassifier(random_state=0, n_jobs=n_jobs, max_iter=2, tol=0.0, **settings)
+        with several_threads(in_parts=in_parts) as sizes:
+            clf.fit(X, y)
         assert max(sizes) == n_jobs
-        coefs.append(clf.coefs_[0])
-    assert all(middle > DEPTH for middle in middles)
+        coefs.append(np.concatenate([W.ravel() for W in clf.coefs_]))
     np.testing.assert_array_equal(coefs[1], coefs[0])
     np.testing.assert_array_equal(coefs[2], coefs[0])
+
+
+@pytest.mark.parametrize("n_features", [2100, 4100])
+def test_halves_that_are_longer_than_a_block_of_a_sum(n_features, planned):
+    """Sums are cut into blocks of ``DEPTH``, wherever they begin."""
+    rows = np.random.default_rng(3).normal(size=(60, n_features)).astype(np.float32)
+    assert_same_bits_in_teams(rows, Y[:60], in_parts=True, hidden_layer_sizes=(17,), batch_size=25)
+    assert all(plan["middle"] > DEPTH for plan in planned)
 
 
 @pytest.mark.parametrize(
@@ -218,26 +197,16 @@ def test_many_features_are_halved_at_a_line_of_the_cache(n_features, rows, middl
 @pytest.mark.parametrize("hidden", [(2048,), (1030, 5)])
 def test_long_sums(hidden, dtype):
     """A product of few multiplications is cut into the same pieces as one of many."""
-    coefs = []
-    for n_jobs in (1, 2, 3):
-        clf = MLPClassifier(
-            hidden, random_state=0, n_jobs=n_jobs, batch_size=80, max_iter=2, tol=0.0
-        )
-        with several_threads() as sizes:
-            clf.fit(X[:, :10].astype(dtype), Y)
-        assert max(sizes) == n_jobs
-        coefs.append(np.concatenate([W.ravel() for W in clf.coefs_]))
-    np.testing.assert_array_equal(coefs[1], coefs[0])
-    np.testing.assert_array_equal(coefs[2], coefs[0])
+    assert_same_bits_in_teams(X[:, :10].astype(dtype), Y, hidden_layer_sizes=hidden, batch_size=80)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2, 4])
-def test_a_part_may_be_empty(n_jobs, numbers_of_parts):
+def test_a_part_may_be_empty(n_jobs, planned):
     """The last batch has one row, and the penalty is there once."""
     options = {"X": X[:81], "batch_size": 40, "max_iter": 2}
     parts, _ = fit(n_jobs, in_parts=True, **options)
     at_once, _ = fit(1, **options)
-    assert numbers_of_parts == [2, 1]
+    assert [parts_of(plan) for plan in planned] == [(2, None), (1, None)]
     for a, b in zip(parts.coefs_, at_once.coefs_, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
 

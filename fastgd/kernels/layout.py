@@ -180,8 +180,7 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     chunks = chunk_bounds(layers)
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
-    ones, line = np.ones(rows), LINE_NUMBERS
-    squares_row = (layers.size // line + 1) * line
+    squares_row = (layers.size // LINE_NUMBERS + 1) * LINE_NUMBERS
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,
@@ -189,12 +188,12 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         x=aligned_empty(rows * n_gathered, dtype),
         delta=aligned_empty(rows * int(layers["n_out"].sum()), dtype),
         targets=aligned_empty(rows * n_outputs_y, y_dtype),
-        weights=aligned_copy(ones, dtype),
-        ones=aligned_copy(ones, dtype),
+        weights=aligned_copy(np.ones(rows), dtype),
+        ones=aligned_copy(np.ones(rows), dtype),
         squares=aligned_zeros((chunks.size - 1) * squares_row, np.float64),
         squares_row=squares_row,
         loss_rows=loss_rows,
-        losses=aligned_zeros(-(-rows // loss_rows) * line, np.float64),
+        losses=aligned_zeros(-(-rows // loss_rows) * LINE_NUMBERS, np.float64),
     )
 
 

@@ -14,7 +14,7 @@ from fastgd.kernels.linalg import Dense, input_entries
 from fastgd.kernels.loss_parts import link_part
 from fastgd.kernels.losses import softmax_link
 from fastgd.kernels.network import predict_blocks
-from fastgd.kernels.parts import NOTHING
+from fastgd.kernels.parts import NOTHING, Part
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.samples import block_rows
 from fastgd.kernels.team import together
@@ -53,16 +53,16 @@ class Predictor:
     def outputs(self, X: Any) -> NDArray[Any]:
         """Outputs (N, K) for validated samples."""
         out = np.empty((X.shape[0], int(self._layers["n_out"][-1])), self.w.dtype)
-        self._run(X, link=self._link, out=out)
+        self._run(X, self._link, out=out)
         return out
 
     def codes(self, X: Any) -> NDArray[np.int64]:
         """Number of the largest output (N,) for validated samples."""
         codes = np.empty(X.shape[0], np.int64)
-        self._run(X, link=self._link_of_codes, codes=codes)
+        self._run(X, self._link_of_codes, codes=codes)
         return codes
 
-    def _run(self, X: Any, **entries: Any) -> None:
+    def _run(self, X: Any, link: Part, **results: NDArray[Any]) -> None:
         n_samples = X.shape[0]
         matrix = as_matrix(X)
         units = int(self._layers["n_out"].sum())
@@ -70,7 +70,9 @@ class Predictor:
             if self._kept is None or self._kept["rows"] < n_samples:
                 self._kept = self._new_plan(max(16, n_samples), matrix)
             plan = self._kept
-            plan.set(values=matrix.values, n_samples=n_samples, **entries)
+            if plan["link"] is not link:
+                plan.set(link=link)
+            plan.set(values=matrix.values, n_samples=n_samples, **results)
             together(predict_blocks, [plan], 1)
             # The user's arrays are not kept.
             plan.set(values=NOWHERE, out=NOWHERE, codes=NOWHERE)
@@ -82,7 +84,7 @@ class Predictor:
         # Each thread predicts other rows, so each has all buffers of its own.
         plans = [self._new_plan(rows, matrix) for _ in range(n_threads)]
         for plan in plans:
-            plan.set(n_samples=n_samples, **entries)
+            plan.set(n_samples=n_samples, link=link, **results)
         with reserved(n_threads) as size:
             together(predict_blocks, plans, size)
 
