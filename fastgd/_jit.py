@@ -203,7 +203,7 @@ class _InlinedLibrary(JITCodeLibrary):
     @functools.cached_property
     def _with_all_that_it_calls(self) -> Any:
         module = self._final_module.clone()
-        _link(module, _called_by(self))
+        _link_what_it_calls(self, module)
         return module
 
 
@@ -214,11 +214,8 @@ class _WholeLibrary(JITCodeLibrary):
         module.data_layout = self._codegen._data_layout
 
     def finalize(self) -> None:
-        called = _called_by(self)
-        for library in called:
-            self._reload_init.update(library._reload_init)
-        _link(self._final_module, called)
-        self._linking_libraries: list[Any] = []  # nothing is left to link
+        _link_what_it_calls(self, self._final_module)
+        self._linking_libraries.clear()  # nothing is left to link
         super().finalize()
 
     def _optimize_final_module(self) -> None:
@@ -226,27 +223,23 @@ class _WholeLibrary(JITCodeLibrary):
         passes.run(self._final_module, builder)
 
 
-def _called_by(library: JITCodeLibrary) -> list[JITCodeLibrary]:
-    """All that a library calls, and what that calls if it is inlined, each once.
+def _link_what_it_calls(library: JITCodeLibrary, module: Any) -> None:
+    """Put all that a library calls into a module, and what that calls if it is inlined, each once.
 
     Callers come before what they call: LLVM links only what is asked for by then.
     """
-    called: dict[JITCodeLibrary, None] = {}
-    waiting = list(library._linking_libraries)
+    seen, waiting = set(), list(library._linking_libraries)
     while waiting:
-        one = waiting.pop()
-        if one not in called:
-            called[one] = None
-            waiting += one._linking_libraries if isinstance(one, _InlinedLibrary) else []
-    return list(called)
-
-
-def _link(module: Any, libraries: list[JITCodeLibrary]) -> None:
-    """Put the code of libraries into a module; of inlined ones what they call is among them."""
-    for library in libraries:
-        is_inlined = isinstance(library, _InlinedLibrary)
-        code = library._final_module if is_inlined else library._get_module_for_linking()
-        module.link_in(code, preserve=True)
+        called = waiting.pop()
+        if called in seen:
+            continue
+        seen.add(called)
+        library._reload_init.update(called._reload_init)
+        if isinstance(called, _InlinedLibrary):
+            module.link_in(called._final_module, preserve=True)
+            waiting += called._linking_libraries
+        else:
+            module.link_in(called._get_module_for_linking(), preserve=True)
 
 
 # What Numba does for code that ours is not: closures, ``with``, ``literally``, array expressions,
