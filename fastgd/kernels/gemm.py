@@ -12,6 +12,7 @@ At 32 × 64 × 32 a call to BLAS costs three times what the product costs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -24,7 +25,7 @@ from numba.core.extending import intrinsic
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.parts import native_call
-from fastgd.kernels.plan import array_at, larger, smaller
+from fastgd.kernels.plan import array_at, larger, size_of, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
     TILE_ROWS,
@@ -129,8 +130,8 @@ def _copy_row(typingctx, source, target, n, like):
 def _transpose(typingctx, source, row, n_rows, n_columns, target, like):
     """Write the transpose of at most a register's length of rows and columns.
 
-    Rows of the target are two registers long.  As many of them as a register has places are
-    written, up to the first one's end; beyond the edges with anything.
+    Rows of the target are two registers long.  They are written up to the first one's end, and up
+    to TOGETHER - 1 more than there are columns; beyond the edges with anything.
     """
     lanes = VECTOR_BYTES * 8 // like.bitwidth
 
@@ -145,38 +146,59 @@ def _transpose(typingctx, source, row, n_rows, n_columns, target, like):
             # In place of those beyond the last, the last once more.
             i = builder.select(builder.icmp_signed("<", number, last), number, last)
             rows.append(vector.load(builder.gep(source, [builder.mul(i, row)]), 0))
-        # Squares of ``half`` a side change places across the diagonal, for half = 1, 2, 4, …
-        half = 1
-        while half < lanes:
-            for i in (i for i in range(lanes) if not i & half):
-                rows[i], rows[i + half] = _exchange(builder, rows[i], rows[i + half], half, lanes)
-            half *= 2
-        for i, values in enumerate(rows):
-            place = builder.gep(target, [ir.Constant(i64, 2 * lanes * i)])
-            place = builder.bitcast(place, vector.type.as_pointer())
-            builder.store(values, place, align=like.bitwidth // 8)
+
+        def write(registers: list[Any], first: int) -> None:
+            """The columns from ``first`` on, which lie in parts in as many registers."""
+            half = len(registers) // 2
+            if half == 0:
+                place = builder.gep(target, [ir.Constant(i64, 2 * lanes * first)])
+                place = builder.bitcast(place, vector.type.as_pointer())
+                builder.store(registers[0], place, align=like.bitwidth // 8)
+                return
+            pairs = [(registers[i], registers[i + half]) for i in range(half)]
+            write([_left(builder, *pair, half) for pair in pairs], first)
+            there = builder.icmp_signed(">", n_columns, ir.Constant(i64, first + half))
+            with builder.if_then(there) if half >= TOGETHER else contextlib.nullcontext():
+                write([_right(builder, *pair, half) for pair in pairs], first + half)
+
+        write(rows, 0)
         return context.get_dummy_value()
 
     i = types.intp
     return types.void(i, i, i, i, i, like), codegen
 
 
-def _exchange(builder: Any, upper: Any, lower: Any, half: int, lanes: int) -> tuple[Any, Any]:
-    kind = ir.VectorType(ir.IntType(32), lanes)
-    left = [j if not j & half else lanes + j - half for j in range(lanes)]
-    right = [j + half if not j & half else lanes + j for j in range(lanes)]
-    return (
-        builder.shuffle_vector(upper, lower, ir.Constant(kind, left)),
-        builder.shuffle_vector(upper, lower, ir.Constant(kind, right)),
+TOGETHER = 4  # columns that are written without asking whether there are so many
+
+
+def _left(builder: Any, upper: Any, lower: Any, half: int) -> Any:
+    """Of squares of ``half`` a side, every other one from the first on, above one another."""
+    lanes = upper.type.count
+    return _shuffle(
+        builder, upper, lower, [j if not j & half else lanes + j - half for j in range(lanes)]
     )
 
 
-@njit
-def _pack_transposed(b, b_col, k, width, lanes, size, like, panel):
+def _right(builder: Any, upper: Any, lower: Any, half: int) -> Any:
+    """The other squares."""
+    lanes = upper.type.count
+    return _shuffle(
+        builder, upper, lower, [j + half if not j & half else lanes + j for j in range(lanes)]
+    )
+
+
+def _shuffle(builder: Any, first: Any, second: Any, places: list[int]) -> Any:
+    order = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+    return builder.shuffle_vector(first, second, order)
+
+
+@njit(inline=True)
+def _pack_transposed(b, b_col, k, width, like, panel):
     """Columns of a transposed B, which lie far apart, as rows of ``panel``.
 
     Up to a register's length of rows more than ``k`` are written to.
     """
+    size, lanes = size_of(like), VECTOR_BYTES // size_of(like)
     for q in range(0, width, lanes):
         for p in range(0, k, lanes):
             _transpose(
@@ -186,17 +208,18 @@ def _pack_transposed(b, b_col, k, width, lanes, size, like, panel):
 
 
 @njit
-def _falls_together(a_row, a_col, n, size):
+def _falls_together(a_row, a_col, n, like):
     """Whether the rows of A alias, and each is used so often that a copy is worth it."""
-    return a_col == 1 and a_row * size % ALIAS_BYTES == 0 and n >= 4 * OFTEN
+    return a_col == 1 and a_row * size_of(like) % ALIAS_BYTES == 0 and n >= 4 * OFTEN
 
 
-@njit
+@njit(inline=True)
 def _slab(
-    tiles, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
+    tiles, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
     panel, packed,
 ):  # fmt: skip
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
+    size = size_of(alpha)
     two = 2 * VECTOR_BYTES // size
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
     far_b = b_col == 1 and b_row * size > FAR_BYTES and m >= OFTEN
@@ -207,7 +230,7 @@ def _slab(
                 target = packed + (i * k + p * rows) * size
                 _copy_row(a + (p * a_col + i) * size, target, smaller(rows, m - i), alpha)
         a, a_col = packed, rows
-    if _falls_together(a_row, a_col, n, size):
+    if _falls_together(a_row, a_col, n, alpha):
         row = k + PADDING // size
         for i in range(m):
             for p in range(0, k, two):
@@ -220,7 +243,7 @@ def _slab(
         width = smaller(two, n - j)
         columns, row = b + j * b_col * size, b_row
         if b_col != 1:
-            _pack_transposed(columns, b_col, k, width, two // 2, size, alpha, panel)
+            _pack_transposed(columns, b_col, k, width, alpha, panel)
             columns, row = panel, two
         elif far_b:
             # Several panels at once: the rows lie far apart, and each way there is long.
@@ -235,7 +258,7 @@ def _slab(
             columns, row = panel + part * two * k * size, two
         for i in range(0, m, rows):
             call_tiles(
-                tiles, smaller(rows, m - i), width, k, size, alpha, a + i * k * size, a_row, a_col,
+                tiles, smaller(rows, m - i), width, k, alpha, a + i * k * size, a_row, a_col,
                 columns, row, beta, d + (i * d_row + j) * size, d_row,
                 c + (i * c_row + j) * size, c_row, alpha,
             )  # fmt: skip
@@ -252,10 +275,11 @@ def _dot(x, y, k, like):
 
 
 def _product_by_tiles(
-    m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
+    m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
     panel, packed, tiles,
 ):  # fmt: skip
-    """``C = alpha A B + beta D`` by addresses; ``size`` is that of an element in bytes."""
+    """``C = alpha A B + beta D`` by addresses."""
+    size = size_of(alpha)
     if n == a_col == b_row == 1:
         # A column of C has one number for each register of a tile, but rows of A fill theirs.
         for i in range(m):
@@ -268,12 +292,12 @@ def _product_by_tiles(
         # As the row that is its transpose, a column fills whole registers.
         m, n, a, b = n, m, b, a
         a_row, a_col, b_row, b_col = b_col, b_row, a_col, a_row
-    rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, size) else m
+    rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, alpha) else m
     for p in range(0, k, DEPTH):
         depth = smaller(DEPTH, k - p)
         for i in range(0, m, rows):
             _slab(
-                tiles, smaller(rows, m - i), n, depth, size, alpha,
+                tiles, smaller(rows, m - i), n, depth, alpha,
                 a + (i * a_row + p * a_col) * size, a_row, a_col,
                 b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
                 c + i * c_row * size, c_row, panel, packed,
@@ -282,10 +306,11 @@ def _product_by_tiles(
 
 
 def _product_by_blas(
-    m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
+    m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
     panel, packed, tiles,
 ):  # fmt: skip
     """The same where there are no tiles."""
+    size = size_of(alpha)
     if beta != 0.0:
         for i in range(m):
             for j in range(n):
@@ -298,7 +323,7 @@ def _product_by_blas(
 
 def product_signature(real: Any) -> Any:
     i = types.intp
-    return types.void(i, i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i)
+    return types.void(i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i)
 
 
 @functools.cache
@@ -335,8 +360,8 @@ def product_entries(dtype: Any, longest: int, by_blas: bool = not HAS_TILES) -> 
 
 @intrinsic
 def _call_product(
-    typingctx, product, m, n, k, size, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
-    c, c_row, panel, packed, tiles, real,
+    typingctx, product, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
+    panel, packed, tiles, real,
 ):  # fmt: skip
     signature = product_signature(real)
 
@@ -367,15 +392,16 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     """
     # Longer sums are cut, whatever the number of rows; a single column is not made of tiles.
     if n > 1 and b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.tiles != 0:
-        width = 2 * VECTOR_BYTES // plan.itemsize
+        size = size_of(plan.real)
+        width = 2 * VECTOR_BYTES // size
         for j in range(0, n, width):
-            at = j * plan.itemsize
+            at = j * size
             call_tiles(
-                plan.tiles, m, smaller(width, n - j), k, plan.itemsize, alpha, a, a_row, a_col,
-                b + at, b_row, beta, d + at, d_row, c + at, c_row, plan.real,
+                plan.tiles, m, smaller(width, n - j), k, alpha, a, a_row, a_col, b + at, b_row,
+                beta, d + at, d_row, c + at, c_row, plan.real,
             )  # fmt: skip
         return
     _call_product(
-        plan.product, m, n, k, plan.itemsize, alpha, a, a_row, a_col, b, b_row, b_col, beta,
-        d, d_row, c, c_row, plan.panel, plan.packed, plan.tiles, plan.real,
+        plan.product, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
+        plan.panel, plan.packed, plan.tiles, plan.real,
     )  # fmt: skip

@@ -202,6 +202,16 @@ def array_at(typingctx, address, length, like):
 
 
 @intrinsic
+def size_of(typingctx, like):
+    """Bytes of a number of the type of ``like``: a constant, by which to divide costs nothing."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.get_constant(types.intp, sig.args[0].bitwidth // 8)
+
+    return types.intp(like), codegen
+
+
+@intrinsic
 def copy_to(typingctx, target, source):
     """Copy a vector to another one of its type and length, elsewhere."""
 

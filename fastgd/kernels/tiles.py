@@ -17,6 +17,7 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
 from fastgd.kernels.parts import native_call
+from fastgd.kernels.plan import size_of
 
 
 def _registers() -> tuple[bool, int, int]:
@@ -126,11 +127,11 @@ def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) 
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     options = [ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)]
     lanes = VECTOR_BYTES * 8 // (32 if matrix.type.pointee == ir.FloatType() else 64)
-    for i in range(n_rows):
-        start = builder.gep(matrix, [builder.mul(ir.Constant(i64, i), row)])
+    for _ in range(n_rows):
         for v in range(n_vectors):
-            place = builder.gep(start, [ir.Constant(i64, v * lanes)])
+            place = builder.gep(matrix, [ir.Constant(i64, v * lanes)])
             builder.call(prefetch, [place, *options])
+        matrix = builder.gep(matrix, [row])
 
 
 def _sum_over_k(
@@ -174,44 +175,45 @@ def _store(
     d: Any, ldd: Any, c: Any, ldc: Any,
 ) -> None:  # fmt: skip
     """C = alpha · sums + beta · D; with a beta of 0, D may be anything."""
-    fused, numbers = ("contract",), [ir.Constant(ir.IntType(64), i) for i in range(len(sums))]
-    rows_of_c = [builder.gep(c, [builder.mul(i, ldc)]) for i in numbers]
+    fused = ("contract",)
     without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
     unscaled = builder.fcmp_ordered("==", alpha, ir.Constant(element, 1.0))
 
-    def store(places: list[Any], rows: list[list[Any]]) -> None:
-        for place, values in zip(places, rows, strict=True):
+    def store(place: Any, rows: list[list[Any]]) -> Any:
+        for values in rows:
             for v, value in enumerate(values):
                 vector.store(value, place, v)
+            place = builder.gep(place, [ldc])
+        return place
 
     with builder.if_else(builder.and_(without_d, unscaled)) as (then, otherwise):
         with then:
-            store(rows_of_c, sums)
+            store(c, sums)
         with otherwise:
             alpha, beta = vector.broadcast(alpha), vector.broadcast(beta)
             results: list[list[Any]] = []
-            for i, row in zip(numbers, sums, strict=True):
-                row_of_d = builder.gep(d, [builder.mul(i, ldd)])
+            for row in sums:
                 results.append([])
                 for v, total in enumerate(row):
-                    old = builder.select(without_d, vector.zero, vector.load(row_of_d, v))
+                    old = builder.select(without_d, vector.zero, vector.load(d, v))
                     scaled, kept = builder.fmul(alpha, total), builder.fmul(beta, old, flags=fused)
                     results[-1].append(builder.fadd(scaled, kept, flags=fused))
+                d = builder.gep(d, [ldd])
                 if vector.count > 1:
-                    store([rows_of_c[len(results) - 1]], results[-1:])
+                    c = store(c, results[-1:])
             # Where rows are short, the register that a load asks for reaches into the next rows,
             # and it would wait for what was stored there; so all loads come first.
             if vector.count == 1:
-                store(rows_of_c, results)
+                store(c, results)
 
 
 def _column(n_vectors: int) -> Any:
     """Build the loop over the tiles of a column of C that is ``n_vectors`` registers wide."""
     tall, four, one = _tile(TILE_ROWS, n_vectors), _tile(4, n_vectors), _tile(1, n_vectors)
 
-    @njit
-    def run(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
-        i = 0
+    @njit(inline=True)
+    def run(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
+        i, size = 0, size_of(alpha)
         while i + TILE_ROWS <= m:
             tall(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
@@ -231,23 +233,22 @@ def _column(n_vectors: int) -> Any:
 _wide, _narrow = _column(2), _column(1)
 
 
-def column_of_tiles(m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
+def column_of_tiles(m, n, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
     """The tiles of a column of C that is at most two registers wide."""
-    if n * size > VECTOR_BYTES:
-        _wide(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+    if n * size_of(alpha) > VECTOR_BYTES:
+        _wide(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
     else:
-        _narrow(m, size, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+        _narrow(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
 
 
 def tiles_signature(real: Any) -> Any:
     i = types.intp
-    return types.void(i, i, i, i, real, i, i, i, i, i, real, i, i, i, i)
+    return types.void(i, i, i, real, i, i, i, i, i, real, i, i, i, i)
 
 
 @intrinsic
 def call_tiles(
-    typingctx, address, m, n, k, size, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row,
-    real,
+    typingctx, address, m, n, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, real,
 ):  # fmt: skip
     """Call ``column_of_tiles`` by its address: it would be optimised again within each caller.
 
