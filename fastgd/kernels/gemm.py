@@ -371,7 +371,7 @@ def _call_product(
     return types.void(types.intp, *signature.args, real), codegen
 
 
-@njit
+@njit(inline=True)
 def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     """``C = alpha A B + beta D`` for matrices at addresses, in the precision of the plan.
 
