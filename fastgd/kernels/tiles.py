@@ -207,17 +207,21 @@ def _store(
                 store(c, results)
 
 
+TALL = {1: 16, 2: TILE_ROWS}
+
+
 def _column(n_vectors: int) -> Any:
     """Build the loop over the tiles of a column of C that is ``n_vectors`` registers wide."""
-    tall, four, one = _tile(TILE_ROWS, n_vectors), _tile(4, n_vectors), _tile(1, n_vectors)
+    most = TALL[n_vectors]
+    tall, four, one = _tile(most, n_vectors), _tile(4, n_vectors), _tile(1, n_vectors)
 
     @njit(inline=True)
     def run(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
         i, size = 0, size_of(alpha)
-        while i + TILE_ROWS <= m:
+        while i + most <= m:
             tall(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
-            i += TILE_ROWS
+            i += most
         while i + 4 <= m:
             four(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
