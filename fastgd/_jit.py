@@ -491,5 +491,6 @@ def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:
 
     for ours in (True, False):
         # Not strict: a method may name its parameters as it likes.
-        overload(stub, strict=False, jit_options=compiler_flags(allocates=not ours))(chooser(ours))
+        flags = compiler_flags(inline=ours, allocates=not ours)
+        overload(stub, strict=False, jit_options=flags)(chooser(ours))
     return stub

@@ -159,7 +159,7 @@ def narrow_softmax(lanes: int) -> Callable[..., Any]:
     One function for each number of lanes, so that nobody waits for the code of the others.
     """
 
-    @njit
+    @njit(inline=True)
     def strip_loss(z, y, weight, start, stop, k, delta):
         """Of the rows from ``start`` to ``stop``, at most STRIP."""
         zero = z.dtype.type(0.0)

@@ -65,7 +65,7 @@ def adam_state(amsgrad: bool) -> tuple[str, ...]:
     return (*averages, "largest_square_average") if amsgrad else averages
 
 
-@njit
+@njit(inline=True)
 def adam_step(
     w, g, state, t, learning_rate, beta_1, beta_2, epsilon, coupled, decoupled, amsgrad, epsilon_hat
 ):
