@@ -19,6 +19,11 @@ LINE_NUMBERS = CACHE_LINE // 8  # float64 numbers
 ALIGNMENT = 2 * CACHE_LINE
 
 
+def whole_lines(n: int) -> int:
+    """``n`` float64 numbers, rounded up to whole lines of the cache."""
+    return -(-n // LINE_NUMBERS) * LINE_NUMBERS
+
+
 def aligned_empty(n: int, dtype: Any) -> NDArray[Any]:
     """``np.empty(n, dtype)`` on cache lines of its own.
 

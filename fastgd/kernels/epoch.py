@@ -61,9 +61,10 @@ class Memory(NamedTuple):
     """What an update rule remembers between steps, chunk after chunk."""
 
     arrays: NDArray[Any]  # flat; a chunk's part is (number of names in ``state``, its length)
-    scalars: NDArray[np.float64]  # (C, number of names in the rule's ``scalars``)
+    scalars: NDArray[np.float64]  # (C, ``n_scalars`` rounded up to whole lines of the cache)
     chunks: NDArray[np.int64]  # (C + 1,): where the chunks begin and end
     n_arrays: int
+    n_scalars: int  # names in the rule's ``scalars``
 
     def entries(self) -> dict[str, Any]:
         """What a plan needs of it."""
@@ -72,7 +73,8 @@ class Memory(NamedTuple):
             "scalars": self.scalars,
             "state_chunks": self.chunks,
             "n_state": self.n_arrays,
-            "n_scalars": self.scalars.shape[1],
+            "n_scalars": self.n_scalars,
+            "scalars_row": self.scalars.shape[1],
             "n_state_chunks": self.chunks.size - 1,
         }
 
@@ -100,11 +102,12 @@ def update_chunk(plan, chunk, t, learning_rate):
     """One update of one chunk of the parameters."""
     lo, hi = int64_at(plan.state_chunks, chunk), int64_at(plan.state_chunks, chunk + 1)
     k = plan.n_state
+    scalars = chunk * plan.scalars_row
     claim(plan, plan.w + lo * plan.itemsize, plan.w + hi * plan.itemsize)
     call_step(
         plan.rule, plan.rule_fields, reals(plan, plan.w, lo, hi), reals(plan, plan.grad, lo, hi),
         state_rows(plan, plan.state, k * lo, k, hi - lo),
-        float64s(plan, plan.scalars, chunk * plan.n_scalars, (chunk + 1) * plan.n_scalars),
+        float64s(plan, plan.scalars, scalars, scalars + plan.n_scalars),
         t, learning_rate,
     )  # fmt: skip
 
@@ -277,7 +280,7 @@ def step_in_python(rule: Any, w: Any, g: Any, memory: Memory, t: int, learning_r
     k = memory.n_arrays
     for scalars, lo, hi in zip(memory.scalars, memory.chunks, memory.chunks[1:], strict=False):
         state = memory.arrays[k * lo : k * hi].reshape((k, hi - lo))
-        step(rule, w[lo:hi], g[lo:hi], state, scalars, t, learning_rate)
+        step(rule, w[lo:hi], g[lo:hi], state, scalars[: memory.n_scalars], t, learning_rate)
 
 
 @njit(entry=True)

@@ -21,6 +21,7 @@ from fastgd.kernels.aligned import (
     aligned_copy,
     aligned_empty,
     aligned_zeros,
+    whole_lines,
 )
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.plan import LAYER, Plan
@@ -180,7 +181,7 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     chunks = chunk_bounds(layers)
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
-    squares_row = (layers.size // LINE_NUMBERS + 1) * LINE_NUMBERS
+    squares_row = whole_lines(layers.size + 1)
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,

@@ -39,7 +39,6 @@ from fastgd.kernels.plan import (
     int32s,
     int64_at,
     int64s,
-    larger,
     layer_at,
     reals,
     row_number,

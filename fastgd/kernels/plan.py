@@ -61,7 +61,7 @@ ARRAYS = (
     "squares",  # (C, squares_row): sums over a chunk, of its gradient by layer, of its weights
     "losses",  # of each block of the rows of a batch, a line of the cache for each
     "state",  # * of the update rule; a chunk's part is (number of its names, length of the chunk)
-    "scalars",  # (number of state chunks, number of its names)
+    "scalars",  # (number of state chunks, scalars_row), of which the rule sees ``n_scalars``
     "state_chunks",  # where those chunks begin and end
     "updates",  # their number so far (1,): a signal may come before a call's result is stored
     "rates",  # learning rate of each step of a call
@@ -96,7 +96,8 @@ NUMBERS = (
     "loss_rows",  # of a block, the same for any number of threads
     "target_words",  # length of a row of y in units of 4 bytes
     "n_state",  # number of state arrays
-    "n_scalars",
+    "n_scalars",  # numbers that the rule keeps for each chunk
+    "scalars_row",  # the same, rounded up to whole lines of the cache
     "n_state_chunks",
     "product",  # address of the compiled matrix product
     "tiles",  # of the code that it is made of; nowhere: BLAS

@@ -9,8 +9,10 @@ from fastgd._jit import njit
 from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
+ADAM_SCALARS = ("beta_1_power", "beta_2_power")
 
-@update_rule(elementwise=True)
+
+@update_rule(elementwise=True, scalars=ADAM_SCALARS)
 class Adam(NamedTuple):
     """Gradient average over the root of the squared-gradient average, both bias-corrected.
 
@@ -54,7 +56,7 @@ class Adam(NamedTuple):
 
     def step(self, w, g, state, scalars, t, learning_rate):
         adam_step(
-            w, g, state, t, learning_rate, self.beta_1, self.beta_2, self.epsilon,
+            w, g, state, scalars, t, learning_rate, self.beta_1, self.beta_2, self.epsilon,
             self.weight_decay, 0.0, self.amsgrad, self.epsilon_hat,
         )  # fmt: skip
 
@@ -67,14 +69,18 @@ def adam_state(amsgrad: bool) -> tuple[str, ...]:
 
 @njit(inline=True)
 def adam_step(
-    w, g, state, t, learning_rate, beta_1, beta_2, epsilon, coupled, decoupled, amsgrad, epsilon_hat
-):
+    w, g, state, scalars, t, learning_rate, beta_1, beta_2, epsilon, coupled, decoupled, amsgrad,
+    epsilon_hat,
+):  # fmt: skip
     """Adam's update; ``coupled`` and ``decoupled`` are the two kinds of weight decay."""
     real = w.dtype.type
     m, v = state[0], state[1]
-    root = math.sqrt(1.0 - beta_2 ** float(t))
+    # Powers take as long as the update of 150 parameters.
+    scalars[0] = beta_1 if t == 1 else scalars[0] * beta_1
+    scalars[1] = beta_2 if t == 1 else scalars[1] * beta_2
+    root = math.sqrt(1.0 - scalars[1])
     # Multiplying numerator and denominator by the root leaves one division an element.
-    rate = real(learning_rate * root / (1.0 - beta_1 ** float(t)))
+    rate = real(learning_rate * root / (1.0 - scalars[0]))
     epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
     keep = real(1.0 - learning_rate * decoupled)
     decay = real(coupled)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastgd.optimizers.adam import adam_state, adam_step
+from fastgd.optimizers.adam import ADAM_SCALARS, adam_state, adam_step
 from fastgd.optimizers.update_rule import update_rule
 
 
-@update_rule(elementwise=True)
+@update_rule(elementwise=True, scalars=ADAM_SCALARS)
 class AdamW(NamedTuple):
     """Adam with decoupled weight decay: w ← w · (1 − learning_rate · weight_decay), then Adam.
 
@@ -36,6 +36,6 @@ class AdamW(NamedTuple):
 
     def step(self, w, g, state, scalars, t, learning_rate):
         adam_step(
-            w, g, state, t, learning_rate, self.beta_1, self.beta_2, self.epsilon,
+            w, g, state, scalars, t, learning_rate, self.beta_1, self.beta_2, self.epsilon,
             0.0, self.weight_decay, self.amsgrad, False,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastgd._jit import is_ours
 from fastgd._record import checked
 from fastgd._threads import allowed_threads, reserved
-from fastgd.kernels.aligned import aligned_copy, aligned_zeros
+from fastgd.kernels.aligned import aligned_zeros, whole_lines
 from fastgd.kernels.epoch import Memory, apply_step, rule_part, step_in_python
 from fastgd.kernels.layout import CHUNK_PARAMETERS
 from fastgd.kernels.parts import Part
@@ -97,9 +97,9 @@ class Optimizer:
             chunks = np.append(np.arange(0, max(w.size, 1), CHUNK_PARAMETERS), w.size)
         k = len(getattr(self.rule, "state", ()))
         n_scalars = len(getattr(self.rule, "scalars", ()))
-        self.memory = Memory(
-            aligned_zeros(k * w.size, w.dtype), np.zeros((chunks.size - 1, n_scalars)), chunks, k
-        )
+        n_chunks, row = chunks.size - 1, whole_lines(n_scalars)
+        scalars = aligned_zeros(n_chunks * row, np.float64).reshape(n_chunks, row)
+        self.memory = Memory(aligned_zeros(k * w.size, w.dtype), scalars, chunks, k, n_scalars)
 
     @property
     def part(self) -> Part:
@@ -129,9 +129,7 @@ class Optimizer:
             return None
         fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
         fresh.n_updates = self.n_updates
-        fresh.memory = its._replace(
-            arrays=aligned_copy(mine.arrays, w.dtype), scalars=mine.scalars.copy()
-        )
+        its.arrays[:], its.scalars[:] = mine.arrays, mine.scalars
         return fresh
 
     def update(self, w: NDArray[Any], g: NDArray[Any]) -> None:
