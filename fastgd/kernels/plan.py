@@ -103,6 +103,8 @@ NUMBERS = (
     "tiles",  # of the code that it is made of; nowhere: BLAS
     "rank",  # of the thread that this plan is for
     "size",  # of its team
+    "wait",  # addresses of what a team of more than one calls
+    "take",
     "control",  # what the processor is told of subnormal numbers outside of the loop
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
     "middle",  # where the second half of the features begins, likewise; 0: they are not halved

@@ -27,8 +27,9 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
-from fastgd._jit import njit
+from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import CACHE_LINE
+from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import Plan, smaller
 
 T = TypeVar("T")
@@ -103,22 +104,67 @@ def _pause(typingctx):
     return types.void(), codegen
 
 
-@njit
-def barrier(plan):
-    """Wait until every member has come here; False: the team was abandoned, give up."""
-    if plan.size == 1:
-        return True
-    number = _add(plan.counters, ARRIVED, 1)
-    enough = (number // plan.size + 1) * plan.size
+# A kernel calls these two by address: most networks are too small for a team, and nobody waits for
+# the code of what is never called.
+
+
+def _wait(counters, size):
+    arrived = _add(counters, ARRIVED, 1)
+    enough = (arrived // size + 1) * size
     turns = 0
-    while _read(plan.counters, ARRIVED) < enough:
+    while _read(counters, ARRIVED) < enough:
         _pause()
         turns += 1
         if turns % PATIENCE == 0:
-            if _read(plan.counters, ABANDONED) != 0:
+            if _read(counters, ABANDONED) != 0:
                 return False
             _yield()
     return True
+
+
+def _take(counters, size, rank, piece, n_pieces, round):
+    # The owner of a piece is the last member whose first one does not come after it.
+    owner = rank if piece < 0 else ((piece + 1) * size - 1) // n_pieces
+    while True:
+        first = n_pieces * owner // size
+        n_own = n_pieces * (owner + 1) // size - first
+        # In each round every member comes once to each owner in vain.
+        before = round * (n_own + size)
+        place = _add(counters, CLAIMED + LINE * owner, 1) - before
+        if place < n_own:
+            return first + place
+        owner = (owner + 1) % size
+        if owner == rank:
+            return n_pieces
+
+
+I = types.int64
+WAIT, TAKE = types.boolean(I, I), I(I, I, I, I, I, I)
+
+
+@functools.cache
+def _entries() -> dict[str, int]:
+    """What the plans of a team need; compiles the code, or loads it, on its first use."""
+    return {
+        "wait": native_address(_wait, WAIT, f"{__name__}.wait", ours=True),
+        "take": native_address(_take, TAKE, f"{__name__}.take", ours=True),
+    }
+
+
+@intrinsic
+def _call_wait(typingctx, address, counters, size):
+    return call_at(WAIT)
+
+
+@intrinsic
+def _call_take(typingctx, address, counters, size, rank, piece, n_pieces, round):
+    return call_at(TAKE)
+
+
+@njit
+def barrier(plan):
+    """Wait until every member has come here; False: the team was abandoned, give up."""
+    return plan.size == 1 or _call_wait(plan.wait, plan.counters, plan.size)
 
 
 @njit
@@ -133,25 +179,7 @@ def next_piece(plan, piece, n_pieces, round):
     """
     if plan.size == 1:
         return piece + 1
-    # The owner of a piece is the last member whose first one does not come after it.
-    owner = plan.rank if piece < 0 else ((piece + 1) * plan.size - 1) // n_pieces
-    while True:
-        first = first_piece(plan, owner, n_pieces)
-        n_own = first_piece(plan, owner + 1, n_pieces) - first
-        # In each round every member comes once to each owner in vain.
-        before = round * (n_own + plan.size)
-        place = _add(plan.counters, CLAIMED + LINE * owner, 1) - before
-        if place < n_own:
-            return first + place
-        owner = (owner + 1) % plan.size
-        if owner == plan.rank:
-            return n_pieces
-
-
-@njit
-def first_piece(plan, owner, n_pieces):
-    """The first of the pieces that belong to a member; the one after the last for the next."""
-    return n_pieces * owner // plan.size
+    return _call_take(plan.take, plan.counters, plan.size, plan.rank, piece, n_pieces, round)
 
 
 @njit
@@ -312,7 +340,7 @@ def together(
         return kernel(plans[0].record, *arguments)
     counters = np.zeros(CLAIMED + LINE * size, np.int64)
     for rank, plan in enumerate(plans[:size]):
-        plan.set(rank=rank, size=size, counters=counters)
+        plan.set(rank=rank, size=size, counters=counters, **_entries())
     failures: list[BaseException] = []
     usual, own = _processors()
     first = threading.get_native_id()
