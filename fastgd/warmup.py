@@ -17,10 +17,12 @@ from fastgd._record import checked
 from fastgd.kernels.activations import ACTIVATIONS, activation_addresses, curvature_address
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import rule_part
+from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import KINDS, input_code, outer_code
 from fastgd.kernels.loss_parts import LANES, link_part, loss_curvature_part, loss_part
 from fastgd.kernels.losses import LOSSES
+from fastgd.kernels.team import team_entries
 from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.optimizers import OPTIMIZERS, Optimizer
 from fastgd.solvers.cholesky import solve_definite
@@ -28,6 +30,7 @@ from fastgd.solvers.cholesky import solve_definite
 
 def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
     """What there is to compile: names, and functions that compile it or load it from disk."""
+    yield "teams of threads", team_entries
     for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
         yield f"training and prediction in {dtype}", partial(_train, dtype)
         for name in ACTIVATIONS:
@@ -43,6 +46,7 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
         for kind in KINDS:
             yield f"{kind} input", partial(input_code, kind, dtype)
             yield f"{kind} input", partial(outer_code, kind, dtype)
+        yield "halves of many features", partial(halves_entries, dtype)
         yield "dropout", partial(dropout_part, Dropout(0), dtype)
         yield "limits", partial(limit_parts, Limits(1.0, 1.0, 1.0), dtype)
 

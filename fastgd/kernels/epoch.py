@@ -23,11 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd._jit import dispatch_on_class, njit
+from fastgd.kernels.halves import call_half, each_has_a_half
 from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.network import (
-    each_has_a_half,
     gradient,
-    half_of_features,
     losses_and_deltas,
     n_parameters_of,
     total_loss,
@@ -199,7 +198,7 @@ def train(plan, first_batch, last_batch, t):
             continue  # nothing to learn from
         scale, kept = 1.0 / total_weight, plan.alpha / total_weight
         if each_has_a_half(plan):
-            half_of_features(plan, plan.rank, first, 0, n_rows)
+            call_half(plan.half, plan, plan.rank, first, 0, n_rows)
             if not barrier(plan):
                 break
         lo, hi = share(plan, n_rows, plan.loss_rows)

@@ -24,6 +24,7 @@ from fastgd.kernels.aligned import (
     whole_lines,
 )
 from fastgd.kernels.gemm import product_entries
+from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.tiles import HAS_TILES
 
@@ -220,7 +221,8 @@ def set_parts(plan: Plan) -> Plan:
     line = CACHE_LINE // plan.dtype.itemsize
     middle = -(-n_in // (2 * line)) * line
     if n_in >= MANY_FEATURES * rows and middle < n_in:
-        return plan.set(middle=middle, part_units=aligned_empty(rows * n_out, plan.dtype))
+        part_units = aligned_empty(rows * n_out, plan.dtype)
+        return plan.set(middle=middle, part_units=part_units, **halves_entries(plan.dtype))
     exchanged = rows * int(n_in + 2 * layers["n_out"].sum())
     if n_parameters(layers) > exchanged:
         return plan

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from fastgd._jit import njit
 from fastgd.kernels.aligned import LINE_NUMBERS
 from fastgd.kernels.gemm import gemm
+from fastgd.kernels.halves import call_both_halves
 from fastgd.kernels.linalg import (
     CSR,
     Dense,
     add_multiple,
     affine,
     call_accumulate,
-    call_affine,
     sum_of_squares,
 )
 from fastgd.kernels.parts import (
@@ -62,7 +62,7 @@ def forward(plan, first, lo, hi, step):
     """Raw outputs for the rows ``lo`` to ``hi`` of the batch that begins at row ``first``.
 
     Returns where the outputs of the batch begin in ``plan.units``.  ``step`` decides the dropout
-    masks.  Where ``each_has_a_half``, both members have called ``half_of_features`` before.
+    masks.  Where ``each_has_a_half``, both members have called ``call_half`` before.
     """
     size = plan.itemsize
     start = 0
@@ -76,10 +76,7 @@ def forward(plan, first, lo, hi, step):
             if plan.middle == 0:
                 affine(plan, first, lo, hi, at)
             else:
-                if not each_has_a_half(plan):
-                    for half in range(2):
-                        half_of_features(plan, half, first, lo, hi)
-                add_second_half(plan, lo, hi)
+                call_both_halves(plan.both_halves, plan, first, lo, hi)
         else:
             gemm(
                 plan, hi - lo, h, layer.n_in, 1.0, plan.units + (below + lo * layer.n_in) * size,
@@ -98,37 +95,6 @@ def forward(plan, first, lo, hi, step):
             copy_to(reals(plan, plan.units, undropped + lo * h, undropped + hi * h), outputs)
             call_drop(plan.dropout, plan.dropout_fields, outputs, lo * h, layer.dropout, step, l)
     return start
-
-
-@njit
-def each_has_a_half(plan):
-    """Whether each of two members takes one half of the features, for all rows of a batch."""
-    return plan.middle != 0 and plan.size == 2
-
-
-@njit
-def half_of_features(plan, half, first, lo, hi):
-    """What one half of the features gives to the first layer's raw values of some rows."""
-    layer = layer_at(plan.layers, 0)
-    h, below = layer.n_out, lo * layer.n_out * plan.itemsize
-    if half == 0:
-        units = plan.units + layer.outputs * plan.rows * plan.itemsize + below
-        biases = plan.w + layer.biases * plan.itemsize
-        call_affine(plan.affine, plan, first, lo, hi, 0, plan.middle, 1.0, biases, 0, units)
-    else:
-        more, d = plan.part_units + below, plan.n_features
-        call_affine(plan.affine, plan, first, lo, hi, plan.middle, d, 0.0, more, h, more)
-
-
-@njit
-def add_second_half(plan, lo, hi):
-    """Add up what the two halves of the features gave to some rows."""
-    layer = layer_at(plan.layers, 0)
-    h, start = layer.n_out, layer.outputs * plan.rows
-    units = reals(plan, plan.units, start + lo * h, start + hi * h)
-    more = reals(plan, plan.part_units, lo * h, hi * h)
-    for i in range(units.size):
-        units[i] += more[i]
 
 
 @njit

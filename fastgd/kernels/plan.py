@@ -108,6 +108,8 @@ NUMBERS = (
     "control",  # what the processor is told of subnormal numbers outside of the loop
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
     "middle",  # where the second half of the features begins, likewise; 0: they are not halved
+    "half",  # addresses of what computes the halves
+    "both_halves",
 )
 
 

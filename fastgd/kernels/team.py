@@ -143,7 +143,7 @@ WAIT, TAKE = types.boolean(I, I), I(I, I, I, I, I, I)
 
 
 @functools.cache
-def _entries() -> dict[str, int]:
+def team_entries() -> dict[str, int]:
     """What the plans of a team need; compiles the code, or loads it, on its first use."""
     return {
         "wait": native_address(_wait, WAIT, f"{__name__}.wait", ours=True),
@@ -340,7 +340,7 @@ def together(
         return kernel(plans[0].record, *arguments)
     counters = np.zeros(CLAIMED + LINE * size, np.int64)
     for rank, plan in enumerate(plans[:size]):
-        plan.set(rank=rank, size=size, counters=counters, **_entries())
+        plan.set(rank=rank, size=size, counters=counters, **team_entries())
     failures: list[BaseException] = []
     usual, own = _processors()
     first = threading.get_native_id()
