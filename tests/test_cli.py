@@ -606,6 +606,8 @@ MLPClassifier((5,), "tanh", max_iter=2).fit(sparse, np.arange(40)).predict(spars
 for solver in "bfgs", "newton-cg", "levenberg-marquardt":
     MLPRegressor(hidden_layer_sizes=(5,), solver=solver, max_iter=2).fit(X, y)
 MLPClassifier((5,), "silu", solver="trust-exact", max_iter=2).fit(sparse, y)
+wide = rng.normal(size=(64, 3000))
+MLPClassifier((64,), batch_size=8, max_iter=2, n_jobs=2).fit(wide, np.arange(64) % 3)
 """
 
 

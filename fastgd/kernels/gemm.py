@@ -192,8 +192,7 @@ def _shuffle(builder: Any, first: Any, second: Any, places: list[int]) -> Any:
     return builder.shuffle_vector(first, second, order)
 
 
-@njit(inline=True)
-def _pack_transposed(b, b_col, k, width, like, panel):
+def _pack_transposed(b, b_col, k, width, panel, like):
     """Columns of a transposed B, which lie far apart, as rows of ``panel``.
 
     Up to a register's length of rows more than ``k`` are written to.
@@ -207,6 +206,17 @@ def _pack_transposed(b, b_col, k, width, like, panel):
             )  # fmt: skip
 
 
+@intrinsic
+def call_pack(typingctx, address, b, b_col, k, width, panel, real):
+    """Call ``_pack_transposed`` by its address."""
+    signature = pack_signature(real)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return native_call(context, builder, args[0], signature, args[1:])
+
+    return types.void(types.intp, *signature.args), codegen
+
+
 @njit
 def _falls_together(a_row, a_col, n, like):
     """Whether the rows of A alias, and each is used so often that a copy is worth it."""
@@ -216,7 +226,7 @@ def _falls_together(a_row, a_col, n, like):
 @njit(inline=True)
 def _slab(
     tiles, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed,
+    panel, packed, pack,
 ):  # fmt: skip
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
     size = size_of(alpha)
@@ -243,7 +253,7 @@ def _slab(
         width = smaller(two, n - j)
         columns, row = b + j * b_col * size, b_row
         if b_col != 1:
-            _pack_transposed(columns, b_col, k, width, alpha, panel)
+            call_pack(pack, columns, b_col, k, width, panel, alpha)
             columns, row = panel, two
         elif far_b:
             # Several panels at once: the rows lie far apart, and each way there is long.
@@ -276,7 +286,7 @@ def _dot(x, y, k, like):
 
 def _product_by_tiles(
     m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, tiles,
+    panel, packed, tiles, pack,
 ):  # fmt: skip
     """``C = alpha A B + beta D`` by addresses."""
     size = size_of(alpha)
@@ -300,14 +310,14 @@ def _product_by_tiles(
                 tiles, smaller(rows, m - i), n, depth, alpha,
                 a + (i * a_row + p * a_col) * size, a_row, a_col,
                 b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
-                c + i * c_row * size, c_row, panel, packed,
+                c + i * c_row * size, c_row, panel, packed, pack,
             )  # fmt: skip
         beta, d, d_row = _one(beta), c, c_row
 
 
 def _product_by_blas(
     m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, tiles,
+    panel, packed, tiles, pack,
 ):  # fmt: skip
     """The same where there are no tiles."""
     size = size_of(alpha)
@@ -323,7 +333,12 @@ def _product_by_blas(
 
 def product_signature(real: Any) -> Any:
     i = types.intp
-    return types.void(i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i)
+    return types.void(i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i, i)
+
+
+def pack_signature(real: Any) -> Any:
+    i = types.intp
+    return types.void(i, i, i, i, i, real)
 
 
 @functools.cache
@@ -336,11 +351,16 @@ def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
 
         ensure_blas()
         name = f"{__name__}.product_by_blas"
-        return {"product": native_address(_product_by_blas, signature, name, ours=True), "tiles": 0}
-    name, tiles = f"{__name__}.product", tiles_signature(numba.from_dtype(dtype))
+        product = native_address(_product_by_blas, signature, name, ours=True)
+        return {"product": product, "tiles": 0, "pack": 0}
+    real = numba.from_dtype(dtype)
     return {
-        "product": native_address(_product_by_tiles, signature, name, ours=True),
-        "tiles": native_address(column_of_tiles, tiles, f"{__name__}.tiles", ours=True),
+        name: native_address(function, signature, f"{__name__}.{name}", ours=True)
+        for name, function, signature in (
+            ("product", _product_by_tiles, signature),
+            ("tiles", column_of_tiles, tiles_signature(real)),
+            ("pack", _pack_transposed, pack_signature(real)),
+        )
     }
 
 
@@ -361,7 +381,7 @@ def product_entries(dtype: Any, longest: int, by_blas: bool = not HAS_TILES) -> 
 @intrinsic
 def _call_product(
     typingctx, product, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, tiles, real,
+    panel, packed, tiles, pack, real,
 ):  # fmt: skip
     signature = product_signature(real)
 
@@ -391,17 +411,21 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
         The same for rows of C and D; a d_row of 0 adds one row to all.
     """
     # Longer sums are cut, whatever the number of rows; a single column is not made of tiles.
-    if n > 1 and b_col == 1 and k <= DEPTH and m * n * k < SMALL and plan.tiles != 0:
+    if n > 1 and k <= DEPTH and m * n * k < SMALL and plan.tiles != 0:
         size = size_of(plan.real)
-        width = 2 * VECTOR_BYTES // size
-        for j in range(0, n, width):
-            at = j * size
+        two = 2 * VECTOR_BYTES // size
+        for j in range(0, n, two):
+            at, width = j * size, smaller(two, n - j)
+            columns, row = b + at * b_col, b_row
+            if b_col != 1:
+                call_pack(plan.pack, columns, b_col, k, width, plan.panel, plan.real)
+                columns, row = plan.panel, two
             call_tiles(
-                plan.tiles, m, smaller(width, n - j), k, alpha, a, a_row, a_col, b + at, b_row,
-                beta, d + at, d_row, c + at, c_row, plan.real,
+                plan.tiles, m, width, k, alpha, a, a_row, a_col, columns, row, beta,
+                d + at, d_row, c + at, c_row, plan.real,
             )  # fmt: skip
         return
     _call_product(
         plan.product, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-        plan.panel, plan.packed, plan.tiles, plan.real,
+        plan.panel, plan.packed, plan.tiles, plan.pack, plan.real,
     )  # fmt: skip

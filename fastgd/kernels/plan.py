@@ -101,6 +101,7 @@ NUMBERS = (
     "n_state_chunks",
     "product",  # address of the compiled matrix product
     "tiles",  # of the code that it is made of; nowhere: BLAS
+    "pack",  # of what transposes columns
     "rank",  # of the thread that this plan is for
     "size",  # of its team
     "wait",  # addresses of what a team of more than one calls
