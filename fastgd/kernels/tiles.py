@@ -20,18 +20,22 @@ from fastgd.kernels.parts import native_call
 from fastgd.kernels.plan import size_of
 
 
-def _registers() -> tuple[bool, int, int]:
-    """Whether tiles beat BLAS on this CPU; bytes of a register; rows of a tile that fit."""
+def _registers() -> tuple[bool, int, dict[int, int]]:
+    """Whether tiles beat BLAS on this CPU; bytes of a register; rows of a tile by its registers.
+
+    The sums, a row of B and an element of A must fit into 32 registers, or 16 of the shorter ones.
+    """
     known = numba.config.CPU_NAME in (None, "", "host")
     features = binding.get_host_cpu_features() if known else {}
     if features.get("avx512f"):
-        return True, 64, 12
+        return True, 64, {1: 16, 2: 12}
     if features.get("avx2") and features.get("fma"):
-        return True, 32, 6
-    return False, 16, 4
+        return True, 32, {1: 12, 2: 6}
+    return False, 16, {1: 8, 2: 4}
 
 
-HAS_TILES, VECTOR_BYTES, TILE_ROWS = _registers()
+HAS_TILES, VECTOR_BYTES, _ROWS = _registers()
+TILE_ROWS = _ROWS[2]
 
 
 def _tile(n_rows: int, n_vectors: int) -> Any:
@@ -207,21 +211,18 @@ def _store(
                 store(c, results)
 
 
-TALL = {1: 16, 2: TILE_ROWS}
-
-
 def _column(n_vectors: int) -> Any:
     """Build the loop over the tiles of a column of C that is ``n_vectors`` registers wide."""
-    most = TALL[n_vectors]
-    tall, four, one = _tile(most, n_vectors), _tile(4, n_vectors), _tile(1, n_vectors)
+    rows = _ROWS[n_vectors]
+    tall, four, one = _tile(rows, n_vectors), _tile(4, n_vectors), _tile(1, n_vectors)
 
     @njit(inline=True)
     def run(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
         i, size = 0, size_of(alpha)
-        while i + most <= m:
+        while i + rows <= m:
             tall(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
-            i += most
+            i += rows
         while i + 4 <= m:
             four(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
