@@ -12,7 +12,6 @@ At 32 × 64 × 32 a call to BLAS costs three times what the product costs.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import Any
 
@@ -24,13 +23,13 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
+from fastgd.kernels.packing import call_pack, copy_row, pack_signature, pack_transposed
 from fastgd.kernels.parts import native_call
 from fastgd.kernels.plan import array_at, larger, size_of, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
     TILE_ROWS,
     VECTOR_BYTES,
-    Vectors,
     call_tiles,
     column_of_tiles,
     tiles_signature,
@@ -45,37 +44,6 @@ OFTEN = 48
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
 ALIAS_BYTES, PADDING = 4096, 64
 SMALL = 2**17  # multiplications below which neither cutting nor packing is thought about
-
-
-@intrinsic
-def _get(typingctx, address, like):
-    """The number at an address, of the type of ``like``."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = context.get_value_type(sig.return_type).as_pointer()
-        return builder.load(builder.inttoptr(args[0], pointer))
-
-    return like(types.intp, like), codegen
-
-
-@intrinsic
-def _one(typingctx, like):
-    """1, of the type of ``like``."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return ir.Constant(context.get_value_type(like), 1.0)
-
-    return like(like), codegen
-
-
-@intrinsic
-def _set(typingctx, address, value):
-    """Write a number to an address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
-        builder.store(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()))
-
-    return types.void(types.intp, value), codegen
 
 
 @intrinsic
@@ -110,113 +78,6 @@ def _blas(typingctx, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, b
     return signature, codegen
 
 
-@intrinsic
-def _copy_row(typingctx, source, target, n, like):
-    """Copy ``n`` numbers of the type of ``like``, at most two registers."""
-    lanes = VECTOR_BYTES * 8 // like.bitwidth
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        element = context.get_value_type(like)
-        vector = Vectors(builder, element, lanes, 2, args[2])
-        source, target = (builder.inttoptr(x, element.as_pointer()) for x in args[:2])
-        for v in range(2):
-            vector.store(vector.load(source, v), target, v)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp, like), codegen
-
-
-@intrinsic
-def _transpose(typingctx, source, row, n_rows, n_columns, target, like):
-    """Write the transpose of at most a register's length of rows and columns.
-
-    Rows of the target are two registers long.  They are written up to the first one's end, and up
-    to TOGETHER - 1 more than there are columns; beyond the edges with anything.
-    """
-    lanes = VECTOR_BYTES * 8 // like.bitwidth
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, row, n_rows, n_columns, target, _ = args
-        element, i64 = context.get_value_type(like), ir.IntType(64)
-        source, target = (builder.inttoptr(x, element.as_pointer()) for x in (source, target))
-        vector = Vectors(builder, element, lanes, 1, n_columns)
-        last = builder.sub(n_rows, ir.Constant(i64, 1))
-        rows = []
-        for number in (ir.Constant(i64, i) for i in range(lanes)):
-            # In place of those beyond the last, the last once more.
-            i = builder.select(builder.icmp_signed("<", number, last), number, last)
-            rows.append(vector.load(builder.gep(source, [builder.mul(i, row)]), 0))
-
-        def write(registers: list[Any], first: int) -> None:
-            """The columns from ``first`` on, which lie in parts in as many registers."""
-            half = len(registers) // 2
-            if half == 0:
-                place = builder.gep(target, [ir.Constant(i64, 2 * lanes * first)])
-                place = builder.bitcast(place, vector.type.as_pointer())
-                builder.store(registers[0], place, align=like.bitwidth // 8)
-                return
-            pairs = [(registers[i], registers[i + half]) for i in range(half)]
-            write([_left(builder, *pair, half) for pair in pairs], first)
-            there = builder.icmp_signed(">", n_columns, ir.Constant(i64, first + half))
-            with builder.if_then(there) if half >= TOGETHER else contextlib.nullcontext():
-                write([_right(builder, *pair, half) for pair in pairs], first + half)
-
-        write(rows, 0)
-        return context.get_dummy_value()
-
-    i = types.intp
-    return types.void(i, i, i, i, i, like), codegen
-
-
-TOGETHER = 4  # columns that are written without asking whether there are so many
-
-
-def _left(builder: Any, upper: Any, lower: Any, half: int) -> Any:
-    """Of squares of ``half`` a side, every other one from the first on, above one another."""
-    lanes = upper.type.count
-    return _shuffle(
-        builder, upper, lower, [j if not j & half else lanes + j - half for j in range(lanes)]
-    )
-
-
-def _right(builder: Any, upper: Any, lower: Any, half: int) -> Any:
-    """The other squares."""
-    lanes = upper.type.count
-    return _shuffle(
-        builder, upper, lower, [j + half if not j & half else lanes + j for j in range(lanes)]
-    )
-
-
-def _shuffle(builder: Any, first: Any, second: Any, places: list[int]) -> Any:
-    order = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
-    return builder.shuffle_vector(first, second, order)
-
-
-def _pack_transposed(b, b_col, k, width, panel, like):
-    """Columns of a transposed B, which lie far apart, as rows of ``panel``.
-
-    Up to a register's length of rows more than ``k`` are written to.
-    """
-    size, lanes = size_of(like), VECTOR_BYTES // size_of(like)
-    for q in range(0, width, lanes):
-        for p in range(0, k, lanes):
-            _transpose(
-                b + (q * b_col + p) * size, b_col, smaller(lanes, width - q), smaller(lanes, k - p),
-                panel + (p * 2 * lanes + q) * size, like,
-            )  # fmt: skip
-
-
-@intrinsic
-def call_pack(typingctx, address, b, b_col, k, width, panel, real):
-    """Call ``_pack_transposed`` by its address."""
-    signature = pack_signature(real)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return native_call(context, builder, args[0], signature, args[1:])
-
-    return types.void(types.intp, *signature.args), codegen
-
-
 @njit
 def _falls_together(a_row, a_col, n, like):
     """Whether the rows of A alias, and each is used so often that a copy is worth it."""
@@ -238,13 +99,13 @@ def _slab(
         for i in range(0, m, rows):
             for p in range(k):
                 target = packed + (i * k + p * rows) * size
-                _copy_row(a + (p * a_col + i) * size, target, smaller(rows, m - i), alpha)
+                copy_row(a + (p * a_col + i) * size, target, smaller(rows, m - i), alpha)
         a, a_col = packed, rows
     if _falls_together(a_row, a_col, n, alpha):
         row = k + PADDING // size
         for i in range(m):
             for p in range(0, k, two):
-                _copy_row(
+                copy_row(
                     a + (i * a_row + p) * size, packed + (i * row + p) * size, smaller(two, k - p),
                     alpha,
                 )  # fmt: skip
@@ -261,7 +122,7 @@ def _slab(
             if part == 0:
                 for p in range(k):
                     for q in range(0, smaller(PANELS * two, n - j), two):
-                        _copy_row(
+                        copy_row(
                             columns + (p * b_row + q) * size, panel + (q * k + p * two) * size,
                             smaller(two, n - j - q), alpha,
                         )  # fmt: skip
@@ -295,13 +156,14 @@ def _product_by_tiles(
         for i in range(m):
             total = alpha * _dot(a + i * a_row * size, b, k, alpha)
             if beta != 0.0:
-                total += beta * _get(d + i * d_row * size, beta)
-            _set(c + i * c_row * size, total)
+                total += beta * array_at(d + i * d_row * size, 1, beta)[0]
+            array_at(c + i * c_row * size, 1, alpha)[0] = total
         return
     if n == a_row == c_row == d_row == 1:
         # As the row that is its transpose, a column fills whole registers.
         m, n, a, b = n, m, b, a
         a_row, a_col, b_row, b_col = b_col, b_row, a_col, a_row
+    one = array_at(c, 1, alpha).dtype.type(1.0)
     rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, alpha) else m
     for p in range(0, k, DEPTH):
         depth = smaller(DEPTH, k - p)
@@ -312,7 +174,7 @@ def _product_by_tiles(
                 b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
                 c + i * c_row * size, c_row, panel, packed, pack,
             )  # fmt: skip
-        beta, d, d_row = _one(beta), c, c_row
+        beta, d, d_row = one, c, c_row
 
 
 def _product_by_blas(
@@ -324,7 +186,8 @@ def _product_by_blas(
     if beta != 0.0:
         for i in range(m):
             for j in range(n):
-                _set(c + (i * c_row + j) * size, _get(d + (i * d_row + j) * size, beta))
+                added = array_at(d + (i * d_row + j) * size, 1, beta)[0]
+                array_at(c + (i * c_row + j) * size, 1, beta)[0] = added
     _blas(
         a_col != 1, b_col != 1, m, n, k, alpha, a, a_col if a_col != 1 else larger(a_row, k),
         b, b_col if b_col != 1 else larger(b_row, n), beta, c, c_row,
@@ -334,11 +197,6 @@ def _product_by_blas(
 def product_signature(real: Any) -> Any:
     i = types.intp
     return types.void(i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i, i)
-
-
-def pack_signature(real: Any) -> Any:
-    i = types.intp
-    return types.void(i, i, i, i, i, real)
 
 
 @functools.cache
@@ -359,7 +217,7 @@ def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
         for name, function, signature in (
             ("product", _product_by_tiles, signature),
             ("tiles", column_of_tiles, tiles_signature(real)),
-            ("pack", _pack_transposed, pack_signature(real)),
+            ("pack", pack_transposed, pack_signature(real)),
         )
     }
 
