@@ -232,10 +232,10 @@ def test_a_rule_that_is_not_elementwise_sees_all_parameters(n_jobs, limits):
     clf, _ = fit(n_jobs, solver=Normalised(), **limits)
     n = sum(a.size for a in clf.coefs_ + clf.intercepts_)
     n_steps = 3 * -(-N // 22)
-    assert clf._optimizer.memory.scalars.tolist() == [[n, n_steps]]
+    assert clf._optimizer.scalars.tolist() == [[n, n_steps]]
     # The others see one chunk after the other, each with scalars of its own.
     clf, _ = fit(n_jobs, solver=OneByOne(), **limits)
-    sizes, steps = clf._optimizer.memory.scalars.T
+    sizes, steps = clf._optimizer.scalars.T
     assert sizes.sum() == n
     assert sizes.size > 7
     assert set(steps) == {n_steps}

@@ -29,7 +29,7 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import CACHE_LINE
-from fastgd.kernels.parts import call_at
+from fastgd.kernels.parts import I64, call_at
 from fastgd.kernels.plan import Plan, smaller
 
 T = TypeVar("T")
@@ -138,8 +138,7 @@ def _take(counters, size, rank, piece, n_pieces, round):
             return n_pieces
 
 
-I = types.int64
-WAIT, TAKE = types.boolean(I, I), I(I, I, I, I, I, I)
+WAIT, TAKE = types.boolean(I64, I64), I64(I64, I64, I64, I64, I64, I64)
 
 
 @functools.cache

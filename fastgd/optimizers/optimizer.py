@@ -117,6 +117,11 @@ class Optimizer:
         ]
         return np.concatenate(pieces, axis=1)
 
+    @property
+    def scalars(self) -> NDArray[np.float64]:
+        """A copy of the rule's scalars: for each chunk, one for each name in its ``scalars``."""
+        return self.memory.scalars[:, : self.memory.n_scalars].copy()
+
     def successor(
         self, rule: Any, w: NDArray[Any], chunks: NDArray[np.int64] | None = None
     ) -> Optimizer | None:
