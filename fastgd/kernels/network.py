@@ -39,6 +39,7 @@ from fastgd.kernels.plan import (
     int32s,
     int64_at,
     int64s,
+    larger,
     layer_at,
     reals,
     row_number,
@@ -188,10 +189,8 @@ def rows_of_chunk(layer, lo, hi):
 
     Chunks consist of whole rows.
     """
-    n_in, h = layer.n_in, layer.n_out
-    lo, hi = lo - layer.weights, hi - layer.weights
-    # Where all of a layer is meant, and a step may be short, nothing is divided.
-    return 0 if lo <= 0 else lo // h, n_in if hi >= n_in * h else hi // h
+    top = larger(lo - layer.weights, 0) // layer.n_out
+    return top, smaller(hi - layer.weights, layer.n_in * layer.n_out) // layer.n_out
 
 
 @njit
@@ -256,8 +255,7 @@ def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
     load_targets(plan, first, lo, hi)
     start = forward(plan, first, lo, hi, step)
     # By blocks, so that the sum over all does not depend on who has which.
-    a = lo
-    while a < hi:
+    for a in range(lo, hi, plan.loss_rows):
         b = smaller(a + plan.loss_rows, hi)
         place = a // plan.loss_rows * LINE_NUMBERS
         float64s(plan, plan.losses, place, place + 1)[0] = call_loss(
@@ -265,7 +263,6 @@ def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
             plan.targets + 4 * a * plan.target_words, reals(plan, plan.weights, a, b), b - a, k,
             reals(plan, plan.delta, deltas + a * k, deltas + b * k),
         )  # fmt: skip
-        a = b
     if with_deltas:
         backpropagate(plan, lo, hi, step)
 
@@ -273,10 +270,9 @@ def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
 @njit
 def total_loss(plan, n_rows):
     """Sum over the blocks of a batch."""
-    total, block, first = 0.0, 0, 0
-    while first < n_rows:
+    total = 0.0
+    for block in range((n_rows + plan.loss_rows - 1) // plan.loss_rows):
         total += float64_at(plan.losses, block * LINE_NUMBERS)
-        block, first = block + 1, first + plan.loss_rows
     return total
 
 

@@ -190,8 +190,6 @@ def share(plan, n, block):
 @njit
 def part_of(n, block, part, n_parts):
     """One of some parts of ``range(n)``, of whole blocks, as equal as can be."""
-    if n_parts == 1:
-        return 0, n
     blocks = (n + block - 1) // block
     lo, hi = blocks * part // n_parts, blocks * (part + 1) // n_parts
     return smaller(lo * block, n), smaller(hi * block, n)
