@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 import naive
 from fastgd import MLPClassifier, optimizers
 from fastgd._record import BOUNDS, checked
+from fastgd.kernels.aligned import CACHE_LINE
 from fastgd.kernels.team import together
 from fastgd.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer
 
@@ -248,6 +249,28 @@ def test_formula_of_the_paper_in_chunks(name, fields, dtype):
         patch.setattr(optimizers.optimizer, "CHUNK_PARAMETERS", 10**6)
         for a, b in zip(run(rule, w.astype(dtype), gradients), (iterates, solutions), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("rule", [Adam(), AdamW(beta_1=0.5, beta_2=0.99)])
+@pytest.mark.usefixtures("short_chunks")
+def test_powers_of_the_betas_after_thousands_of_steps(rule):
+    """They are multiplied step by step; rounding must not show in the corrections."""
+    w, (g, *_) = long_vectors()
+    optimizer = Optimizer(rule, w)
+    for step in range(1, 3001):
+        optimizer.update(w, g)
+        if step in (1, 2, 3000):
+            powers = [rule.beta_1**step, rule.beta_2**step]
+            np.testing.assert_allclose(optimizer.scalars, [powers] * 3, rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.usefixtures("short_chunks")
+def test_the_scalars_of_each_chunk_have_cache_lines_of_their_own():
+    """Or the threads that have the chunks would take the lines from each other, each step."""
+    scalars = Optimizer(Adam(), np.ones(150)).memory.scalars
+    assert scalars.shape[0] == 3
+    assert scalars.ctypes.data % CACHE_LINE == 0
+    assert scalars.strides[0] % CACHE_LINE == 0
 
 
 @pytest.mark.parametrize(
