@@ -168,15 +168,15 @@ def test_gemm_of_every_width_around_the_edges(dtype, ta, tb):
     one = lanes(dtype)
     for whole in (one, 2 * one, 4 * one, module.PANELS * 2 * one):
         for n in (whole - 1, whole, whole + 1):
-            for m in (1, 4, module.TILE_ROWS, 2 * module.TILE_ROWS - 1):
+            for m in (1, 4, module.TILE_ROWS, 2 * module.TILE_ROWS - 1, 37):
                 check_gemm((m, n, 5), ta=ta, tb=tb, beta=1.0, gaps=(1, 2, 3, 1), dtype=dtype)
 
 
 @BOTH
 def test_gemm_of_a_transposed_b_that_is_no_whole_number_of_squares(dtype):
-    """It is transposed in squares of a register a side; what is left over, number by number."""
+    """It is transposed in squares of a register a side, of which only as much as is there."""
     one = lanes(dtype)
-    for k in (1, one - 1, one, one + 1, 2 * one + 3):
+    for k in (*range(1, one + 2), 2 * one + 3):
         for n in (1, one - 1, one, one + 1, 2 * one, 2 * one + 1, 5 * one + 2):
             check_gemm((3, n, k), tb=True, gaps=(0, 1, 1, 0), dtype=dtype)
 
