@@ -390,7 +390,8 @@ def njit(
     reduction : bool, default=False
         Let the compiler add terms in another order, without which sums do not vectorise.
     inline : bool, default=False
-        Leave no call behind; for the scalar functions that vectorised loops are made of.
+        Leave no call behind; for the scalar functions that vectorised loops are made of, and for
+        what has one caller.
     """
     if function is None:
         return functools.partial(njit, entry=entry, reduction=reduction, inline=inline)
@@ -477,8 +478,8 @@ def dispatch_on_class(stub: Callable[..., Any]) -> Callable[..., Any]:
     """Make ``stub(obj, ...)`` call, inside kernels, the method of that name of ``obj``'s class.
 
     The choice falls at compile time, on the NamedTuple class of the first argument: only the
-    method in use is compiled, it is inlined, and a class that a user writes in a script is
-    served exactly as one of ours.  The stub's own body does the same in plain Python.
+    method in use is compiled, one of ours is inlined, and a class that a user writes in a script
+    is served as one of ours.  The stub's own body does the same in plain Python.
     """
 
     def chooser(ours: bool) -> Callable[..., Any]:

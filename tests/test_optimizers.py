@@ -253,15 +253,33 @@ def test_formula_of_the_paper_in_chunks(name, fields, dtype):
 
 @pytest.mark.parametrize("rule", [Adam(), AdamW(beta_1=0.5, beta_2=0.99)])
 @pytest.mark.usefixtures("short_chunks")
-def test_powers_of_the_betas_after_thousands_of_steps(rule):
-    """They are multiplied step by step; rounding must not show in the corrections."""
+def test_bias_corrections_after_thousands_of_steps(rule):
+    """They are added up step by step; rounding must not show."""
     w, (g, *_) = long_vectors()
     optimizer = Optimizer(rule, w)
     for step in range(1, 3001):
         optimizer.update(w, g)
-        if step in (1, 2, 3000):
-            powers = [rule.beta_1**step, rule.beta_2**step]
-            np.testing.assert_allclose(optimizer.scalars, [powers] * 3, rtol=1e-12, atol=1e-300)
+        if step in (1, 2, 10, 3000):
+            expected = [1.0 - rule.beta_1**step, 1.0 - rule.beta_2**step]
+            np.testing.assert_allclose(optimizer.scalars, [expected] * 3, rtol=1e-13)
+
+
+def test_a_first_update_that_fails_leaves_nothing_behind(monkeypatch):
+    """Ctrl-C while it compiles: the next one is corrected as a first one."""
+    w, g = np.zeros(3), np.ones(3)
+    optimizer = Optimizer(Adam(learning_rate=0.1), w)
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer, "_ready_plans", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.update(w, g)
+    assert optimizer.n_updates == 0
+    for step in range(1, 4):
+        optimizer.update(w, g)
+        np.testing.assert_allclose(w, -0.1 * step, rtol=1e-7)
+
+
+def raise_interrupt(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("short_chunks")

@@ -201,7 +201,7 @@ def product_signature(real: Any) -> Any:
 
 @functools.cache
 def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
-    """Addresses of the product, and of the tiles if it is made of them."""
+    """Addresses of the product, and if it is made of tiles, of these and of what packs for them."""
     signature = product_signature(numba.from_dtype(dtype))
     if by_blas:
         # Numba looks for a BLAS when it compiles a product of its own, which it never does here.

@@ -9,7 +9,7 @@ from fastgd._jit import njit
 from fastgd.kernels.elementary import divide
 from fastgd.optimizers.update_rule import update_rule
 
-ADAM_SCALARS = ("beta_1_power", "beta_2_power")
+ADAM_SCALARS = ("average_correction", "square_average_correction")
 
 
 @update_rule(elementwise=True, scalars=ADAM_SCALARS)
@@ -75,12 +75,12 @@ def adam_step(
     """Adam's update; ``coupled`` and ``decoupled`` are the two kinds of weight decay."""
     real = w.dtype.type
     m, v = state[0], state[1]
-    # Powers take as long as the update of 150 parameters.
-    scalars[0] = beta_1 if t == 1 else scalars[0] * beta_1
-    scalars[1] = beta_2 if t == 1 else scalars[1] * beta_2
-    root = math.sqrt(1.0 - scalars[1])
+    # 1 − beta_1ᵗ and 1 − beta_2ᵗ: powers take as long as the update of 150 parameters.
+    scalars[0] = beta_1 * scalars[0] + (1.0 - beta_1)
+    scalars[1] = beta_2 * scalars[1] + (1.0 - beta_2)
+    root = math.sqrt(scalars[1])
     # Multiplying numerator and denominator by the root leaves one division an element.
-    rate = real(learning_rate * root / (1.0 - scalars[0]))
+    rate = real(learning_rate * root / scalars[0])
     epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
     keep = real(1.0 - learning_rate * decoupled)
     decay = real(coupled)

@@ -154,20 +154,23 @@ class Optimizer:
                 )
         if not w.flags.writeable:
             raise ValueError("w must be writeable: it is changed in place.")
+        self._update(w, g, self.n_updates + 1)
         self.n_updates += 1
+
+    def _update(self, w: NDArray[Any], g: NDArray[Any], t: int) -> None:
         if config.DISABLE_JIT:
-            step_in_python(self.rule, w, g, self.memory, self.n_updates, self.learning_rate)
+            step_in_python(self.rule, w, g, self.memory, t, self.learning_rate)
             return
-        plans = self._ready_plans(1 if n < WORTH_THREADS else allowed_threads())
+        plans = self._ready_plans(1 if w.size < WORTH_THREADS else allowed_threads())
         # Numba would compile the kernel once more for arrays of other kinds.
         w, g = np.asarray(w), np.asarray(g)
         if not g.flags.writeable:
             g = g.copy()
         if len(plans) == 1:
-            apply_step(plans[0].record, w, g, self.n_updates, self.learning_rate)
+            apply_step(plans[0].record, w, g, t, self.learning_rate)
             return
         with reserved(len(plans)) as n_threads:
-            together(apply_step, plans, n_threads, w, g, self.n_updates, self.learning_rate)
+            together(apply_step, plans, n_threads, w, g, t, self.learning_rate)
 
     def _ready_plans(self, n_threads: int) -> list[Plan]:
         """A plan for each thread, kept for the next update."""
