@@ -55,7 +55,7 @@ class Cell(NamedTuple):
 
 
 # So many steps that what a fit costs besides them, some 2 ms of checks and the initial weights, is
-# a few percent of it: no fit of ours takes less than 45 ms.
+# a few percent of it: no fit of ours takes less than 40 ms.
 TRAINING = (
     Cell((4, 8, 3), 16, 500, 100),
     Cell((64, 32, 10), 1, 1500, 20),
