@@ -390,8 +390,8 @@ def njit(
     reduction : bool, default=False
         Let the compiler add terms in another order, without which sums do not vectorise.
     inline : bool, default=False
-        Leave no call behind; for the scalar functions that vectorised loops are made of, and for
-        what has one caller.
+        Leave no call behind; for the scalar functions that vectorised loops are made of, for what
+        has one caller, and for what only hands its many arguments on.
     """
     if function is None:
         return functools.partial(njit, entry=entry, reduction=reduction, inline=inline)

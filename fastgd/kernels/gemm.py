@@ -24,8 +24,8 @@ from numba.core.extending import intrinsic
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.packing import call_pack, copy_row, pack_signature, pack_transposed
-from fastgd.kernels.parts import native_call
-from fastgd.kernels.plan import array_at, larger, size_of, smaller
+from fastgd.kernels.parts import call_at
+from fastgd.kernels.plan import array_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
     TILE_ROWS,
@@ -85,13 +85,11 @@ def _falls_together(a_row, a_col, n, like):
 
 
 @njit(inline=True)
-def _slab(
-    tiles, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, pack,
-):  # fmt: skip
+def _slab(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
     size = size_of(alpha)
     two = 2 * VECTOR_BYTES // size
+    panel, packed = plan.panel, plan.packed
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
     far_b = b_col == 1 and b_row * size > FAR_BYTES and m >= OFTEN
     rows = TILE_ROWS if far_a else m
@@ -114,7 +112,7 @@ def _slab(
         width = smaller(two, n - j)
         columns, row = b + j * b_col * size, b_row
         if b_col != 1:
-            call_pack(pack, columns, b_col, k, width, panel, alpha)
+            call_pack(plan.pack, columns, b_col, k, width, panel, alpha)
             columns, row = panel, two
         elif far_b:
             # Several panels at once: the rows lie far apart, and each way there is long.
@@ -129,9 +127,9 @@ def _slab(
             columns, row = panel + part * two * k * size, two
         for i in range(0, m, rows):
             call_tiles(
-                tiles, smaller(rows, m - i), width, k, alpha, a + i * k * size, a_row, a_col,
+                plan.tiles, smaller(rows, m - i), width, k, alpha, a + i * k * size, a_row, a_col,
                 columns, row, beta, d + (i * d_row + j) * size, d_row,
-                c + (i * c_row + j) * size, c_row, alpha,
+                c + (i * c_row + j) * size, c_row,
             )  # fmt: skip
 
 
@@ -146,9 +144,8 @@ def _dot(x, y, k, like):
 
 
 def _product_by_tiles(
-    m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, tiles, pack,
-):  # fmt: skip
+    plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row
+):
     """``C = alpha A B + beta D`` by addresses."""
     size = size_of(alpha)
     if n == a_col == b_row == 1:
@@ -169,18 +166,17 @@ def _product_by_tiles(
         depth = smaller(DEPTH, k - p)
         for i in range(0, m, rows):
             _slab(
-                tiles, smaller(rows, m - i), n, depth, alpha,
+                plan, smaller(rows, m - i), n, depth, alpha,
                 a + (i * a_row + p * a_col) * size, a_row, a_col,
                 b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
-                c + i * c_row * size, c_row, panel, packed, pack,
+                c + i * c_row * size, c_row,
             )  # fmt: skip
         beta, d, d_row = one, c, c_row
 
 
 def _product_by_blas(
-    m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, tiles, pack,
-):  # fmt: skip
+    plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row
+):
     """The same where there are no tiles."""
     size = size_of(alpha)
     if beta != 0.0:
@@ -194,15 +190,15 @@ def _product_by_blas(
     )  # fmt: skip
 
 
-def product_signature(real: Any) -> Any:
-    i = types.intp
-    return types.void(i, i, i, real, i, i, i, i, i, i, real, i, i, i, i, i, i, i, i)
+def product_signature(plan: Any) -> Any:
+    i, real = types.intp, plan.typeof("real")
+    return types.void(plan, i, i, i, real, i, i, i, i, i, i, real, i, i, i, i)
 
 
 @functools.cache
 def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
     """Addresses of the product, and if it is made of tiles, of these and of what packs for them."""
-    signature = product_signature(numba.from_dtype(dtype))
+    signature = product_signature(numba.from_dtype(plan_dtype(dtype)))
     if by_blas:
         # Numba looks for a BLAS when it compiles a product of its own, which it never does here.
         from numba.np.linalg import ensure_blas
@@ -238,15 +234,10 @@ def product_entries(dtype: Any, longest: int, by_blas: bool = not HAS_TILES) -> 
 
 @intrinsic
 def _call_product(
-    typingctx, product, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-    panel, packed, tiles, pack, real,
+    typingctx, address, plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+    c, c_row,
 ):  # fmt: skip
-    signature = product_signature(real)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return native_call(context, builder, args[0], signature, args[1:-1])
-
-    return types.void(types.intp, *signature.args, real), codegen
+    return call_at(product_signature(plan))
 
 
 @njit(inline=True)
@@ -272,6 +263,7 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     if n > 1 and k <= DEPTH and m * n * k < SMALL and plan.tiles != 0:
         size = size_of(plan.real)
         two = 2 * VECTOR_BYTES // size
+        real = array_at(c, 1, plan.real).dtype.type
         for j in range(0, n, two):
             at, width = j * size, smaller(two, n - j)
             columns, row = b + at * b_col, b_row
@@ -279,11 +271,11 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
                 call_pack(plan.pack, columns, b_col, k, width, plan.panel, plan.real)
                 columns, row = plan.panel, two
             call_tiles(
-                plan.tiles, m, width, k, alpha, a, a_row, a_col, columns, row, beta,
-                d + at, d_row, c + at, c_row, plan.real,
+                plan.tiles, m, width, k, real(alpha), a, a_row, a_col, columns, row, real(beta),
+                d + at, d_row, c + at, c_row,
             )  # fmt: skip
         return
     _call_product(
-        plan.product, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row,
-        plan.panel, plan.packed, plan.tiles, plan.pack, plan.real,
+        plan.product, plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+        c, c_row,
     )  # fmt: skip

@@ -109,12 +109,12 @@ def pack_transposed(b, b_col, k, width, panel, like):
             )  # fmt: skip
 
 
-def pack_signature(real: Any) -> Any:
+def pack_signature(like: Any) -> Any:
     i = types.intp
-    return types.void(i, i, i, i, i, real)
+    return types.void(i, i, i, i, i, like)
 
 
 @intrinsic
-def call_pack(typingctx, address, b, b_col, k, width, panel, real):
+def call_pack(typingctx, address, b, b_col, k, width, panel, like):
     """Call ``pack_transposed`` by its address."""
-    return call_at(pack_signature(real))
+    return call_at(pack_signature(like))

@@ -34,24 +34,23 @@ class Part(NamedTuple):
 NOTHING = Part(0, np.zeros(0))
 
 
-def native_call(context: Any, builder: Any, address: Any, signature: Any, values: Any) -> Any:
-    """Emit a call of the function at an address, in Numba's own calling convention."""
-    convention = context.call_conv
-    kind = convention.get_function_type(signature.return_type, signature.args)
-    callee = builder.inttoptr(address, kind.as_pointer())
-    status, result = convention.call_function(
-        builder, callee, signature.return_type, signature.args, values
-    )
-    with cgutils.if_unlikely(builder, status.is_error):
-        convention.return_status_propagate(builder, status)
-    return context.get_dummy_value() if signature.return_type == types.none else result
-
-
 def call_at(signature: Any) -> tuple[Any, Callable[..., Any]]:
-    """Type and code of an intrinsic ``f(address, *arguments)`` that calls what lies there."""
+    """Type and code of an intrinsic ``f(address, *arguments)`` that calls what lies there.
+
+    In Numba's own calling convention.
+    """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return native_call(context, builder, args[0], signature, args[1:])
+        address, *values = args
+        convention = context.call_conv
+        kind = convention.get_function_type(signature.return_type, signature.args)
+        status, result = convention.call_function(
+            builder, builder.inttoptr(address, kind.as_pointer()), signature.return_type,
+            signature.args, values,
+        )  # fmt: skip
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value() if signature.return_type == types.none else result
 
     return signature.return_type(types.int64, *signature.args), codegen
 

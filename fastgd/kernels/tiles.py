@@ -16,7 +16,7 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
-from fastgd.kernels.parts import native_call
+from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of
 
 
@@ -253,15 +253,7 @@ def tiles_signature(real: Any) -> Any:
 
 @intrinsic
 def call_tiles(
-    typingctx, address, m, n, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, real,
-):  # fmt: skip
-    """Call ``column_of_tiles`` by its address: it would be optimised again within each caller.
-
-    ``real`` is a number of the precision of the matrices.
-    """
-    signature = tiles_signature(real)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return native_call(context, builder, args[0], signature, args[1:-1])
-
-    return types.void(types.intp, *signature.args, real), codegen
+    typingctx, address, m, n, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row
+):
+    """Call ``column_of_tiles`` by its address: it would be optimised again within each caller."""
+    return call_at(tiles_signature(alpha))
