@@ -97,7 +97,7 @@ class Epoch:
         self.n_updates = 0
         self.plan = problem.plan(batch_size, gather=order.size > 0).set(
             w=self.w, grad=self.grad, order=order, totals=self.totals, dropout=NOTHING,
-            updates=np.zeros(1, np.int64),
+            updates=np.zeros(1, np.int64), at_once=not any(limits),
             rule=optimizer.part, **self.memory.entries(), **limit_parts(limits, X.dtype),
         )  # fmt: skip
         plans = plans_of_team(self.plan, n_threads)
@@ -298,7 +298,7 @@ def run_epochs(slice_seconds, monkeypatch, weight, schedule=None, **options):
         dropout=False, limits=OFF, schedule=schedule,
     )  # fmt: skip
     for _ in range(2):
-        runner.run(w, np.empty_like(w))
+        runner.run(w)
     return w, runner
 
 

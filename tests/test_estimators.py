@@ -675,6 +675,13 @@ def test_odd_but_valid_input(digits):
     sparse = scipy.sparse.csr_array(X)
     sparse.indices, sparse.indptr = sparse.indices.astype(np.int64), sparse.indptr.astype(np.int64)
     np.testing.assert_allclose(small().fit(sparse, y).coefs_[0], expected, rtol=1e-9, atol=1e-12)
+    mirrored = scipy.sparse.csr_array(X[:, ::-1])
+    indices = X.shape[1] - 1 - mirrored.indices  # in descending order in each row
+    unsorted = scipy.sparse.csr_array((mirrored.data, indices, mirrored.indptr), X.shape)
+    np.testing.assert_array_equal(
+        small().fit(unsorted, y).coefs_[0], small().fit(scipy.sparse.csr_array(X), y).coefs_[0]
+    )
+    np.testing.assert_array_equal(unsorted.indices, indices)  # the user's own stays as it was
     swapped = scipy.sparse.csr_array(X)
     for name in ("data", "indices", "indptr"):
         a = getattr(swapped, name)

@@ -14,6 +14,7 @@ from fastgd.kernels.activations import ACTIVATIONS, NEEDS_RAW
 from fastgd.kernels.layout import (
     chunk_bounds,
     layer_table,
+    make_room_for_gradient,
     n_parameters,
     network_plan,
     parameter_views,
@@ -96,6 +97,26 @@ def test_a_team_shares_all_but_its_rooms():
         places = {record[name].item() for record in records}
         assert len(places) == (3 if name in ("panel", "packed") else 1), name
     assert plans[0]["losses"].size * plans[0]["loss_rows"] >= 4
+
+
+@pytest.mark.parametrize(
+    ("at_once", "n_parts", "kept"), [(True, 1, False), (True, 2, True), (False, 1, True)]
+)
+def test_the_gradient_is_kept_where_it_is_needed_as_a_whole(at_once, n_parts, kept):
+    layers = layer_table((784, 256, 10), ("relu",))
+    plan = set_for_training(network_plan(layers, np.float32, 4), 1, np.int64, 0)
+    plans = plans_of_team(plan.set(at_once=at_once, n_parts=n_parts), 3)
+    make_room_for_gradient(plans)
+    records = [plan.record[0] for plan in plans]
+    assert len({record["grad"].item() for record in records}) == 1
+    assert len({record["piece"].item() for record in records}) == (1 if kept else 3)
+    if kept:
+        assert records[0]["piece"] == 0
+        assert plans[0]["grad"].size == n_parameters(layers)
+    else:
+        lengths = np.diff(chunk_bounds(layers))
+        assert lengths.size > 1
+        assert {plan["piece"].size for plan in plans} == {lengths.max()}
 
 
 @st.composite

@@ -13,6 +13,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -264,14 +265,18 @@ def test_gemm_gives_the_same_bits_whatever_the_number_of_rows(dtype, is_column):
 
 
 def csr_of(rng, n_rows, n_features, dtype, index_type):
-    """Rows with repeated and unsorted columns, and empty ones; also as a dense matrix."""
+    """Rows with repeated columns, and empty ones, wrapped unsorted; also as a dense matrix."""
     lengths = rng.integers(0, 2 * n_features + 1, n_rows) * (rng.random(n_rows) < 0.7)
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(index_type)
-    indices = rng.integers(0, n_features, indptr[-1]).astype(index_type)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indices = rng.integers(0, n_features, indptr[-1])
     data = integers(rng, indices.size, dtype)
     dense = np.zeros((n_rows, n_features), dtype)
     np.add.at(dense, (np.repeat(np.arange(n_rows), lengths), indices), data)
-    return CSR(data, indices, indptr, n_features), dense
+    X = scipy.sparse.csr_matrix((data, indices, indptr), (n_rows, n_features))
+    x = as_matrix(X)
+    assert isinstance(x, CSR)
+    x = x._replace(indices=x.indices.astype(index_type), indptr=x.indptr.astype(index_type))
+    return x, dense
 
 
 @settings(deadline=None)
@@ -399,6 +404,7 @@ for name in list(features):
     features[name] = features[name] and not name.startswith("avx512")
 binding.get_host_cpu_features = lambda: features
 import pytest
+import scipy.sparse
 from fastgd.kernels.gemm import HAS_TILES, VECTOR_BYTES
 
 assert (HAS_TILES, VECTOR_BYTES) == (True, 32)

@@ -186,8 +186,6 @@ def train_on_batches(plans: NDArray[Any], first_batch: int, last_batch: int, t: 
 
 @njit
 def train(plan, first_batch, last_batch, t):
-    # A rule that looks at all parameters together has one chunk, whatever the gradient has.
-    at_once = plan.clip == 0 and plan.n_state_chunks == plan.n_chunks
     n = n_parameters_of(plan)
     n_steps = 0
     for b in range(first_batch, last_batch):
@@ -217,13 +215,16 @@ def train(plan, first_batch, last_batch, t):
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
         while chunk < plan.n_chunks:
             start, stop = int64_at(plan.chunks, chunk), int64_at(plan.chunks, chunk + 1)
+            if plan.piece != 0:
+                # The same place for each chunk, which stays in the cache of this processor.
+                plan.grad = plan.piece - start * plan.itemsize
             if not by_member:
                 for part in range(n_parts):
                     part_gradient(plan, part, n_parts, start, stop, first, n_rows, scale, kept)
             if n_parts > 1:
                 add_second_part(plan, start, stop)
             note_squares(plan, chunk, start, stop)
-            if at_once:
+            if plan.at_once:
                 update_chunk(plan, chunk, t, rate)
             chunk = next_piece(plan, chunk, plan.n_chunks, n_steps)
         n_steps += 1
@@ -232,9 +233,9 @@ def train(plan, first_batch, last_batch, t):
         if plan.rank == 0:
             int64s(plan, plan.updates, 0, 1)[0] = t
             add_totals(plan, value, n_rows, total_weight)
-            if not at_once:
+            if not plan.at_once:
                 update_as_a_whole(plan, t, rate)
-        if not at_once and not barrier(plan):
+        if not plan.at_once and not barrier(plan):
             break
 
 

@@ -229,6 +229,23 @@ def set_parts(plan: Plan) -> Plan:
     return plan.set(n_parts=2, part_grad=aligned_empty(n_parameters(layers), plan.dtype))
 
 
+def make_room_for_gradient(plans: list[Plan]) -> None:
+    """Give the plans of a team room for the gradient: for all of it, or a chunk of each thread's.
+
+    The gradient by a chunk that is updated at once, and is no sum of two parts, is never looked at
+    again.  To keep it would push other things out of the caches, and take memory.
+    """
+    plan, dtype = plans[0], plans[0].dtype
+    if plan["at_once"] and plan["n_parts"] == 1:
+        longest = int(np.diff(plan["chunks"]).max())
+        for plan in plans:
+            plan.set(piece=aligned_empty(longest, dtype))
+        return
+    grad = aligned_empty(n_parameters(plan["layers"]), dtype)
+    for plan in plans:
+        plan.set(grad=grad)
+
+
 def longest_sum(layers: NDArray[Any], rows: int) -> int:
     """Largest k of the matrix products of a network."""
     return max(int(layers["n_in"].max()), int(layers["n_out"].max()), rows)

@@ -46,6 +46,7 @@ ARRAYS = (
     "chunks",  # (C + 1,): where the chunks of the parameters begin and end
     "w",  # * parameters (n,)
     "grad",  # * their gradient (n,)
+    "piece",  # * room for the part of it by one chunk, of each thread's own; nowhere: all is kept
     "values",  # * of the input: all of a dense one (N, D), those that are not 0 of a sparse one
     "indices",  # of a sparse input, int32 or int64
     "indptr",
@@ -107,6 +108,7 @@ NUMBERS = (
     "wait",  # addresses of what a team of more than one calls
     "take",
     "control",  # what the processor is told of subnormal numbers outside of the loop
+    "at_once",  # whether a chunk is updated as soon as the gradient by it is known
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
     "middle",  # where the second half of the features begins, likewise; 0: they are not halved
     "half",  # addresses of what computes the halves

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastgd.kernels.aligned import aligned_copy, aligned_empty
+from fastgd.kernels.aligned import aligned_copy
 from fastgd.optimizers import Optimizer
 
 
@@ -29,7 +29,6 @@ class Course:
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         problem, w = estimator._before_training(X, y)
         self.w: NDArray[Any] = aligned_copy(w)  # the estimator keeps the initial ones
-        self._grad = aligned_empty(self.w.size, self.w.dtype)
         self._runner, _ = estimator._epoch_runner(problem, self.w, None, estimator._rule(), False)
 
     @property
@@ -38,5 +37,5 @@ class Course:
 
     def epoch(self) -> NDArray[Any]:
         """Train for one epoch; the parameters that the rule recommends."""
-        self._runner.run(self.w, self._grad)
+        self._runner.run(self.w)
         return self.optimizer.solution(self.w)

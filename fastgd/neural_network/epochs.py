@@ -14,7 +14,13 @@ from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.aligned import aligned_zeros
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import train_on_batches
-from fastgd.kernels.layout import multiplications, plans_of_team, set_parts, team_size
+from fastgd.kernels.layout import (
+    make_room_for_gradient,
+    multiplications,
+    plans_of_team,
+    set_parts,
+    team_size,
+)
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.team import Helpers, together
@@ -83,13 +89,16 @@ class EpochRunner:
             order=self._order, n_samples=self.n_samples, totals=self._totals,
             updates=self._updates,
             dropout=dropout_masks, **limit_parts(limits, problem.dtype),
+            # A rule that looks at all parameters together has one chunk, whatever the gradient has.
+            at_once=not any(limits) and optimizer.memory.chunks.size == plan["chunks"].size,
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
         n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP)
         self._plans = plans_of_team(plan, team_size(n_threads, batch_size))
+        make_room_for_gradient(self._plans)
         self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
 
-    def run(self, w: NDArray[Any], grad: NDArray[Any], helpers: Helpers | None = None) -> None:
+    def run(self, w: NDArray[Any], helpers: Helpers | None = None) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""
         if self._shuffle is not None:
             self._shuffle(self._order)
@@ -97,7 +106,7 @@ class EpochRunner:
         if self._plans[0]["w"] is not w:
             entries = {"rule": self.optimizer.part, **self.optimizer.memory.entries()}
             for plan in self._plans:
-                plan.set(w=w, grad=grad, **entries)
+                plan.set(w=w, **entries)
         first = 0
         while first < self.n_batches:
             last = min(first + self._pace.n_batches, self.n_batches)

@@ -53,8 +53,9 @@ class Problem(NamedTuple):
 
 
 def as_matrix(X: Any) -> Dense | CSR:
-    """Wrap a validated input, C-contiguous or CSR, without a copy."""
+    """Wrap a validated input, without a copy if it is C-contiguous, or CSR with sorted indices."""
     if scipy.sparse.issparse(X):
+        X = X if X.has_sorted_indices else X.sorted_indices()
         # Native byte order, and one type of index, which is what the kernels take.
         index = np.result_type(X.indices, X.indptr).newbyteorder("=")
         data, indices, indptr = (

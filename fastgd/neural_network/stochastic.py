@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.team import Helpers
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
@@ -53,7 +52,6 @@ def train_by_epochs(
     interrupted : bool
         Whether the user pressed Ctrl-C.
     """
-    grad = aligned_empty(w.size, w.dtype)
     estimator.n_iter_ = estimator.n_passes_ = 0
     best_w = w.copy() if estimator.early_stopping else w
     interrupted = False
@@ -61,7 +59,7 @@ def train_by_epochs(
         with Helpers() as helpers:
             for _ in range(max_epochs):
                 tasks.begin(w)
-                runner.run(w, grad, helpers)
+                runner.run(w, helpers)
                 if not _goes_on(
                     estimator, runner, w, best_w, held_out, policy, tasks, max_epochs, incremental
                 ):
