@@ -8,6 +8,7 @@ other can cost two threads half of their time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,19 @@ def aligned_empty(n: int, dtype: Any) -> NDArray[Any]:
 
     Views of it have it as their base, as those of an array that owns its memory do.
     """
-    dtype = np.dtype(dtype)
-    room = np.empty(n * dtype.itemsize + 2 * ALIGNMENT, np.uint8)
-    skipped = -room.__array_interface__["data"][0] % ALIGNMENT
-    # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
-    return np.frombuffer(room.data[skipped:], dtype, n)
+    return _aligned(np.empty, n, np.dtype(dtype))
 
 
 def aligned_zeros(n: int, dtype: Any) -> NDArray[Any]:
     """``np.zeros(n, dtype)`` on cache lines of its own."""
-    array = aligned_empty(n, dtype)
-    array[:] = 0
-    return array
+    return _aligned(np.zeros, n, np.dtype(dtype))
+
+
+def _aligned(make: Callable[..., NDArray[Any]], n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    room = make(n * dtype.itemsize + 2 * ALIGNMENT, np.uint8)
+    skipped = -room.__array_interface__["data"][0] % ALIGNMENT
+    # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
+    return np.frombuffer(room.data[skipped:], dtype, n)
 
 
 def aligned_copy(array: NDArray[Any], dtype: Any = None) -> NDArray[Any]:

@@ -257,6 +257,7 @@ class Helpers:
         if self._process != os.getpid():
             # A fork came since, and a child has the thread that forked alone.
             self._queues, self._process = [], os.getpid()
+        fresh = len(self._queues)
         while len(self._queues) < number:
             tasks: Tasks = queue.SimpleQueue()
             self._queues.append(tasks)
@@ -265,6 +266,7 @@ class Helpers:
             except RuntimeError:
                 self._queues.pop()
                 return []
+        _move_away(self._queues[fresh:])
         return self._queues[:number]
 
 
@@ -280,6 +282,18 @@ def _wait_for(tasks: Tasks) -> None:
     reached: queue.SimpleQueue[None] = queue.SimpleQueue()
     tasks.put(functools.partial(reached.put, None))
     reached.get()
+
+
+def _move_away(helpers: list[Tasks]) -> None:
+    """Wait until new threads are on processors where this one is not.
+
+    They begin on this one's, and if it went to work at once would not get it for milliseconds.
+    """
+    usual, own = _processors()
+    if own:
+        for tasks in helpers:
+            tasks.put(functools.partial(_restrict, 0, usual - own))
+            _wait_for(tasks)
 
 
 def _in_any_case(act: Callable[[], None], interruptions: list[BaseException]) -> None:
