@@ -103,14 +103,14 @@ def test_imports_point_downwards(file):
         ("kernels/epoch.py", "import fastgd"),
         ("optimizers/sgd.py", "def f():\n    from fastgd import neural_network"),
         ("optimizers/sgd.py", "from fastgd.solvers import lbfgs"),
-        ("_jit.py", "import fastgd.kernels.linalg as linalg"),
+        ("_jit/cache.py", "import fastgd.kernels.linalg as linalg"),
         ("neural_network/_base.py", "import numba.core"),
         ("solvers/lbfgs.py", "from sklearn.utils import check_array"),
         ("cli.py", "from fastgd.somewhere import something"),
         ("kernels/team.py", "from fastgd._threads import reserved"),
         ("kernels/team.py", "from joblib import cpu_count"),
         ("_threads.py", "from fastgd import _jit"),
-        ("_jit.py", "from fastgd._threads import reserved"),
+        ("_jit/compiler.py", "from fastgd._threads import reserved"),
     ],
 )
 def test_wrong_arrows_are_seen(file, source):

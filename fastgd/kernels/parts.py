@@ -21,7 +21,8 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastgd._jit import is_ours, native_address
+from fastgd._jit import native_address
+from fastgd._jit.cache import is_ours
 
 
 class Part(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import config
 from numpy.typing import NDArray
 
-from fastgd._jit import is_ours
+from fastgd._jit.cache import is_ours
 from fastgd._record import checked
 from fastgd._threads import allowed_threads, reserved
 from fastgd.kernels.aligned import aligned_zeros, whole_lines
