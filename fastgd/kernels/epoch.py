@@ -41,6 +41,7 @@ from fastgd.kernels.parts import (
     step_signature,
 )
 from fastgd.kernels.plan import (
+    add_to,
     float64_at,
     float64s,
     int64_at,
@@ -222,7 +223,8 @@ def train(plan, first_batch, last_batch, t):
                 for part in range(n_parts):
                     part_gradient(plan, part, n_parts, start, stop, first, n_rows, scale, kept)
             if n_parts > 1:
-                add_second_part(plan, start, stop)
+                more = reals(plan, plan.part_grad, start, stop)
+                add_to(reals(plan, plan.grad, start, stop), more)
             note_squares(plan, chunk, start, stop)
             if plan.at_once:
                 update_chunk(plan, chunk, t, rate)
@@ -247,14 +249,6 @@ def part_gradient(plan, part, n_parts, start, stop, first, n_rows, scale, kept):
     if part > 0:
         target, kept = plan.part_grad, 0.0  # the penalty belongs to the first
     gradient(plan, start, stop, first, lo, hi, scale, kept, plan.w, target, False)
-
-
-@njit
-def add_second_part(plan, start, stop):
-    """Add what the second part of the rows gave to a piece of the gradient."""
-    grad, more = reals(plan, plan.grad, start, stop), reals(plan, plan.part_grad, start, stop)
-    for i in range(grad.size):
-        grad[i] += more[i]
 
 
 @njit

@@ -17,7 +17,7 @@ from numba.core.extending import intrinsic
 from fastgd._jit import native_address, njit
 from fastgd.kernels.linalg import call_affine
 from fastgd.kernels.parts import call_at
-from fastgd.kernels.plan import layer_at, plan_dtype, reals
+from fastgd.kernels.plan import add_to, layer_at, plan_dtype, reals
 
 
 @njit
@@ -45,9 +45,7 @@ def _both_halves(plan, first, lo, hi):
     layer = layer_at(plan.layers, 0)
     h, start = layer.n_out, layer.outputs * plan.rows
     units = reals(plan, plan.units, start + lo * h, start + hi * h)
-    more = reals(plan, plan.part_units, lo * h, hi * h)
-    for i in range(units.size):
-        units[i] += more[i]
+    add_to(units, reals(plan, plan.part_units, lo * h, hi * h))
 
 
 def _half_signature(plan: Any) -> Any:
