@@ -22,8 +22,6 @@ class Adam(NamedTuple):
         v ← beta_2 · v + (1 − beta_2) · g²          (amsgrad: the largest v so far is used)
         w ← w − learning_rate · m / (1 − beta_1ᵗ) / (√(v / (1 − beta_2ᵗ)) + epsilon)
 
-    The state has the sums m / (1 − beta_1) and v / (1 − beta_2): two multiplications fewer.
-
     Parameters
     ----------
     learning_rate : float, default=1e-3
@@ -65,8 +63,8 @@ class Adam(NamedTuple):
 
 def adam_state(amsgrad: bool) -> tuple[str, ...]:
     """Names of Adam's state arrays."""
-    sums = ("sum", "square_sum")
-    return (*sums, "largest_square_sum") if amsgrad else sums
+    averages = ("average", "square_average")
+    return (*averages, "largest_square_average") if amsgrad else averages
 
 
 @njit(inline=True)
@@ -76,30 +74,29 @@ def adam_step(
 ):  # fmt: skip
     """Adam's update; ``coupled`` and ``decoupled`` are the two kinds of weight decay."""
     real = w.dtype.type
-    total, square_total = state[0], state[1]
+    m, v = state[0], state[1]
     # 1 − beta_1ᵗ and 1 − beta_2ᵗ: powers take as long as the update of 150 parameters.
     scalars[0] = beta_1 * scalars[0] + (1.0 - beta_1)
     scalars[1] = beta_2 * scalars[1] + (1.0 - beta_2)
     root = math.sqrt(scalars[1])
-    # From the root of the sum of squares to that of their average.
-    to_average = math.sqrt(1.0 - beta_2)
-    # Multiplying numerator and denominator by the roots leaves one division an element.
-    rate = real(learning_rate * (1.0 - beta_1) / scalars[0] * root / to_average)
-    epsilon_t = real((epsilon if epsilon_hat else epsilon * root) / to_average)
+    # Multiplying numerator and denominator by the root leaves one division an element.
+    rate = real(learning_rate * root / scalars[0])
+    epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
     keep = real(1.0 - learning_rate * decoupled)
     decay = real(coupled)
-    b1, b2 = real(beta_1), real(beta_2)
-    largest = state[2] if amsgrad else square_total
+    b1, rest_1 = real(beta_1), real(1.0 - beta_1)
+    b2, rest_2 = real(beta_2), real(1.0 - beta_2)
+    largest = state[2] if amsgrad else v
     decays = coupled != 0.0 or decoupled != 0.0
     for i in range(w.size):
         d, kept = g[i], w[i]
         if decays:
             d += decay * kept
             kept *= keep
-        total[i] = b1 * total[i] + d
-        square = b2 * square_total[i] + d * d
-        square_total[i] = square
+        m[i] = b1 * m[i] + rest_1 * d
+        square = b2 * v[i] + rest_2 * d * d
+        v[i] = square
         if amsgrad:
             square = square if square > largest[i] else largest[i]
             largest[i] = square
-        w[i] = kept - divide(rate * total[i], math.sqrt(square) + epsilon_t)
+        w[i] = kept - divide(rate * m[i], math.sqrt(square) + epsilon_t)
