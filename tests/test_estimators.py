@@ -696,6 +696,22 @@ def test_odd_but_valid_input(digits):
     assert np.isfinite(constant.loss_)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_sparse_input_whose_columns_are_renamed_in_place(digits, solver, monkeypatch):
+    """SciPy remembers that its indices were in order, also when they are so no more."""
+    for limit in ("CHUNK_PARAMETERS", "SMALLEST_CHUNK"):  # each of which searches the rows
+        monkeypatch.setattr(f"fastgd.kernels.layout.{limit}", 100)
+    X, y = digits
+    sparse = scipy.sparse.csr_array(X)
+    columns = np.random.RandomState(0).permutation(X.shape[1])
+    for _ in range(2):
+        fits = [small(solver=solver, max_iter=3).fit(A, y) for A in (sparse, sparse.toarray())]
+        np.testing.assert_allclose(fits[0].coefs_[0], fits[1].coefs_[0], rtol=1e-6, atol=1e-9)
+        np.testing.assert_array_equal(fits[0].predict(sparse), fits[0].predict(sparse.toarray()))
+        assert sparse.has_sorted_indices
+        sparse.indices[:] = columns[sparse.indices]
+
+
 def test_integer_and_float64_input_to_a_float32_model(digits):
     X, y = digits
     clf = small().fit(X.astype(np.float32), y)

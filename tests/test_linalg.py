@@ -29,7 +29,7 @@ from fastgd.kernels.layout import (
 )
 from fastgd.kernels.linalg import CSR, Dense, affine, call_accumulate, input_entries
 from fastgd.kernels.plan import Plan, address
-from fastgd.neural_network.problem import as_matrix
+from fastgd.neural_network.problem import as_data, as_matrix
 
 DTYPES = st.sampled_from([np.float32, np.float64])
 GUARDS = 64
@@ -265,7 +265,7 @@ def test_gemm_gives_the_same_bits_whatever_the_number_of_rows(dtype, is_column):
 
 
 def csr_of(rng, n_rows, n_features, dtype, index_type):
-    """Rows with repeated columns, and empty ones, wrapped unsorted; also as a dense matrix."""
+    """Rows with repeated columns, and empty ones, which came unsorted; also as a dense matrix."""
     lengths = rng.integers(0, 2 * n_features + 1, n_rows) * (rng.random(n_rows) < 0.7)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     indices = rng.integers(0, n_features, indptr[-1])
@@ -273,7 +273,7 @@ def csr_of(rng, n_rows, n_features, dtype, index_type):
     dense = np.zeros((n_rows, n_features), dtype)
     np.add.at(dense, (np.repeat(np.arange(n_rows), lengths), indices), data)
     X = scipy.sparse.csr_matrix((data, indices, indptr), (n_rows, n_features))
-    x = as_matrix(X)
+    x = as_data(X, np.zeros((n_rows, 1)), None).X
     assert isinstance(x, CSR)
     x = x._replace(indices=x.indices.astype(index_type), indptr=x.indptr.astype(index_type))
     return x, dense
@@ -404,7 +404,6 @@ for name in list(features):
     features[name] = features[name] and not name.startswith("avx512")
 binding.get_host_cpu_features = lambda: features
 import pytest
-import scipy.sparse
 from fastgd.kernels.gemm import HAS_TILES, VECTOR_BYTES
 
 assert (HAS_TILES, VECTOR_BYTES) == (True, 32)

@@ -132,6 +132,15 @@ def test_helpers_live_from_call_to_call():
     assert len(set(idents)) == 3
 
 
+def test_helpers_that_nobody_sent_home():
+    """A second interruption may come while the first one is seen to."""
+    before = n_threads_in_the_end()
+    helpers = Helpers()
+    helpers.take(2)
+    del helpers
+    assert n_threads_in_the_end(before) <= before
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nobody chooses processors here")
 def test_a_team_is_apart_and_then_free_again():
     processors = os.sched_getaffinity(0)

@@ -46,7 +46,7 @@ SOURCE_STAMP = _source_stamp()
 
 def is_ours(thing: Any) -> bool:
     """Whether a function or class is part of the package, and so of its source stamp."""
-    return bool(thing.__module__.partition(".")[0] == PACKAGE.name)
+    return bool(thing.__module__.partition(".")[0] == __package__.partition(".")[0])
 
 
 class KernelCache:

@@ -39,7 +39,10 @@ class Dense(NamedTuple):
 
 
 class CSR(NamedTuple):
-    """A sparse matrix (N, D) in compressed rows, each in ascending order; never made dense."""
+    """A sparse matrix (N, D) in compressed rows, never made dense.
+
+    For ``call_accumulate`` the indices of each row are in ascending order.
+    """
 
     data: NDArray[Any]
     indices: NDArray[Any]

@@ -45,8 +45,8 @@ ARRAYS = (
     "activations",  # (L, 2): addresses of the compiled pair of each layer
     "chunks",  # (C + 1,): where the chunks of the parameters begin and end
     "w",  # * parameters (n,)
-    "grad",  # * their gradient (n,)
-    "piece",  # * room for the part of it by one chunk, of each thread's own; nowhere: all is kept
+    "grad",  # * their gradient (n,); with a piece only the part of it by the last chunk is there
+    "piece",  # * of each thread's own, room for that part; nowhere: there is room for all of it
     "values",  # * of the input: all of a dense one (N, D), those that are not 0 of a sparse one
     "indices",  # of a sparse input, int32 or int64
     "indptr",

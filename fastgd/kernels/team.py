@@ -247,6 +247,9 @@ class Helpers:
         if interruptions and exception[0] is None:
             raise interruptions[0]
 
+    def __del__(self) -> None:
+        self._end()  # where a second interruption kept ``__exit__`` from it
+
     def _end(self) -> None:
         while self._queues:
             self._queues[-1].put(None)
@@ -257,7 +260,7 @@ class Helpers:
         if self._process != os.getpid():
             # A fork came since, and a child has the thread that forked alone.
             self._queues, self._process = [], os.getpid()
-        fresh = len(self._queues)
+        before = len(self._queues)
         while len(self._queues) < number:
             tasks: Tasks = queue.SimpleQueue()
             self._queues.append(tasks)
@@ -266,7 +269,8 @@ class Helpers:
             except RuntimeError:
                 self._queues.pop()
                 return []
-        _move_away(self._queues[fresh:])
+        if number > before:
+            _move_away(self._queues[before:])
         return self._queues[:number]
 
 

@@ -90,7 +90,7 @@ class EpochRunner:
             updates=self._updates,
             dropout=dropout_masks, **limit_parts(limits, problem.dtype),
             # A rule that looks at all parameters together has one chunk, whatever the gradient has.
-            at_once=not any(limits) and optimizer.memory.chunks.size == plan["chunks"].size,
+            at_once=not any(limits) and np.array_equal(optimizer.memory.chunks, plan["chunks"]),
         )  # fmt: skip
         work = multiplications(problem.layers, batch_size)
         n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP)

@@ -53,9 +53,8 @@ class Problem(NamedTuple):
 
 
 def as_matrix(X: Any) -> Dense | CSR:
-    """Wrap a validated input, without a copy if it is C-contiguous, or CSR with sorted indices."""
+    """Wrap a validated input, C-contiguous or CSR, without a copy."""
     if scipy.sparse.issparse(X):
-        X = X if X.has_sorted_indices else X.sorted_indices()
         # Native byte order, and one type of index, which is what the kernels take.
         index = np.result_type(X.indices, X.indptr).newbyteorder("=")
         data, indices, indptr = (
@@ -70,9 +69,21 @@ def as_matrix(X: Any) -> Dense | CSR:
 
 
 def as_data(X: Any, y: NDArray[Any], sample_weight: NDArray[Any] | None) -> Data:
-    """Samples as the kernels take them."""
+    """Samples as the kernels that train take them."""
+    if scipy.sparse.issparse(X):
+        X = _in_ascending_order(X)
     weight = np.empty(0, X.dtype) if sample_weight is None else sample_weight.astype(X.dtype)
     return Data(as_matrix(X), np.ascontiguousarray(y), weight)
+
+
+def _in_ascending_order(X: Any) -> Any:
+    """A CSR matrix whose rows are so: X itself, or a copy.
+
+    Another matrix of the same arrays is asked, because X remembers what it answered before, and its
+    indices may have been changed in place since.
+    """
+    same = type(X)((X.data, X.indices, X.indptr), shape=X.shape)
+    return X if same.has_sorted_indices else same.sorted_indices()
 
 
 def sizes_of(coefs: list[NDArray[Any]]) -> tuple[int, ...]:
