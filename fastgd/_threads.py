@@ -36,8 +36,7 @@ def allowed_threads(n_jobs: int | None = None) -> int:
     if n_jobs is not None:
         wanted = n_jobs if n_jobs > 0 else n_processors + 1 + n_jobs
         return int(min(max(wanted, 1), n_processors))
-    limits = [library["num_threads"] for library in _libraries().info()]
-    return int(min([n_processors, *limits]))
+    return int(min(n_processors, *_blas.allowed()))
 
 
 def threads_worth(multiplications: int, n_jobs: int | None, least: int) -> int:
@@ -54,6 +53,63 @@ def _libraries() -> Any:
     import threadpoolctl  # takes milliseconds, and small fits never ask
 
     return threadpoolctl.ThreadpoolController()
+
+
+class _Blas:
+    """Numbers of threads of the numerical libraries, which fits in several threads share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._quiet: set[object] = set()  # who wants BLAS to have one thread
+        self._before: list[int] = []  # as the user had set them
+        self._limit: Any = None
+
+    def allowed(self) -> list[int]:
+        """Numbers of threads that the user allows."""
+        with self._lock:
+            self._restore_if_nobody_minds()
+            return self._before or [library["num_threads"] for library in _libraries().info()]
+
+    def quieten(self, who: object) -> None:
+        with self._lock:
+            self._restore_if_nobody_minds()
+            if self._limit is None:
+                self._before = [library["num_threads"] for library in _libraries().info()]
+                self._limit = _libraries().limit(limits=1, user_api="blas")
+            self._quiet.add(who)
+
+    def release(self, who: object) -> None:
+        self._quiet.discard(who)
+        with self._lock:
+            self._restore_if_nobody_minds()
+
+    def forget_others(self) -> None:
+        """A forked child has none of the threads that want something."""
+        self._lock = threading.Lock()
+        self._quiet.clear()
+
+    def _restore_if_nobody_minds(self) -> None:
+        if self._limit is not None and not self._quiet:
+            self._limit.restore_original_limits()
+            self._limit, self._before = None, []
+
+
+_blas = _Blas()
+
+
+@contextmanager
+def quiet_blas() -> Iterator[None]:
+    """Let BLAS work with one thread, in the whole process.
+
+    The workers of a BLAS go on spinning for a tenth of a second after each product, be it of two
+    vectors, on the processors that our threads would work on.
+    """
+    me = object()
+    try:
+        _blas.quieten(me)
+        yield
+    finally:
+        _blas.release(me)
 
 
 @contextmanager
@@ -76,6 +132,7 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _users.clear()
+    _blas.forget_others()
 
 
 if hasattr(os, "register_at_fork"):

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgd import MLPClassifier, MLPRegressor, _threads
-from fastgd._threads import allowed_threads, reserved, threads_worth
+from fastgd._threads import allowed_threads, quiet_blas, reserved, threads_worth
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import Helpers, barrier, next_piece, share, together
 from threads import n_threads_in_the_end
@@ -502,6 +502,53 @@ def test_the_limits_of_threadpoolctl_are_ours():
     free = allowed_threads()
     assert free == min(4, *(library["num_threads"] for library in threadpoolctl.threadpool_info()))
     assert threads_worth(10**12, None, 1) == free
+
+
+def blas_threads():
+    info = threadpoolctl.threadpool_info()
+    return [library["num_threads"] for library in info if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def _two_blas_threads():
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        if blas_threads() != [2] * len(blas_threads()) or not blas_threads():
+            pytest.skip("this BLAS has one thread whatever it is told")
+        yield
+
+
+@pytest.mark.usefixtures("four_processors", "_two_blas_threads")
+def test_blas_is_quiet_as_long_as_anybody_wants():
+    """The number of threads belongs to the process, whoever of several fits ends first."""
+    usual = blas_threads()
+    first, second = quiet_blas(), quiet_blas()
+    for enter_or_leave, expected in (
+        (first.__enter__, [1] * len(usual)), (second.__enter__, [1] * len(usual)),
+        (lambda: first.__exit__(None, None, None), [1] * len(usual)),
+        (lambda: second.__exit__(None, None, None), usual),
+    ):  # fmt: skip
+        enter_or_leave()
+        assert blas_threads() == expected
+        assert allowed_threads() == 2  # which the user allows, all the time
+    with pytest.raises(ZeroDivisionError), quiet_blas():
+        1 / 0  # noqa: B018
+    assert blas_threads() == usual
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.usefixtures("four_processors", "_two_blas_threads")
+@pytest.mark.parametrize(("n_jobs", "during"), [(2, 1), (1, 2)])
+def test_blas_is_quiet_during_a_fit_of_several_threads(n_jobs, during, monkeypatch):
+    monkeypatch.setattr("fastgd.solvers.objective.LEAST_A_PASS", 100)
+    seen, X = [], np.random.default_rng(0).normal(size=(64, 5))
+    clf = MLPClassifier((4,), solver="lbfgs", max_iter=3, n_jobs=n_jobs, tol=0.0)
+    monkeypatch.setattr(
+        "fastgd.neural_network.deterministic._Recorder.__call__",
+        lambda self, intermediate_result: seen.extend(blas_threads()),
+    )
+    clf.fit(X, np.arange(64) % 2)
+    assert set(seen) == {during}
+    assert set(blas_threads()) == {2}
 
 
 @pytest.mark.usefixtures("four_processors")

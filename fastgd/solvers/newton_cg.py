@@ -26,12 +26,13 @@ def newton_cg(
     The Newton equations are solved by conjugate gradients, one Hessian–vector product for each of
     their steps; a direction of negative curvature ends them.
     """
-    return scipy.optimize.minimize(
-        objective.fun_and_grad,
-        x0,
-        method="Newton-CG",
-        jac=True,
-        hessp=objective.hessp,
-        callback=callback,
-        options={"maxiter": maxiter, "xtol": tol},
-    )
+    with objective.undisturbed():
+        return scipy.optimize.minimize(
+            objective.fun_and_grad,
+            x0,
+            method="Newton-CG",
+            jac=True,
+            hessp=objective.hessp,
+            callback=callback,
+            options={"maxiter": maxiter, "xtol": tol},
+        )

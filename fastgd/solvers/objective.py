@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd._threads import reserved, threads_worth
+from fastgd._threads import quiet_blas, reserved, threads_worth
 from fastgd.kernels.curvature import hessian_product, plans_of_direction
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.jacobian import jacobian, normal_equations
@@ -142,6 +143,14 @@ class Objective:
             f"<Objective of a network {sizes} with {self.n_parameters} parameters,"
             f" {type(self.loss).__name__} on {self.n_samples} samples, {self.dtype}>"
         )
+
+    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        """Context for a method that computes with vectors between evaluations.
+
+        Where these take several threads, BLAS then has one in the whole process: its workers
+        would still be spinning, for a tenth of a second, on the processors that they need.
+        """
+        return quiet_blas() if len(self._plans) > 1 else contextlib.nullcontext()
 
     # Value and gradient.
 
