@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.problem import Problem
 from fastgd.neural_network.validation import HeldOut
-from fastgd.solvers import SOLVERS, Objective
+from fastgd.solvers import OF_VECTORS, SOLVERS, Objective
 
 
 def train_by_solver(
@@ -39,16 +40,18 @@ def train_by_solver(
             " finite. The input data may contain large values and need to be preprocessed."
         )
     tasks.begin(w)
+    name = estimator.solver
     try:
-        result = SOLVERS[estimator.solver](
-            objective,
-            recorder.x.copy(),
-            maxiter=estimator.max_iter,
-            maxfun=estimator.max_fun,
-            tol=estimator.tol,
-            random_state=random_state,
-            callback=recorder,
-        )
+        with objective.undisturbed() if name in OF_VECTORS else contextlib.nullcontext():
+            result = SOLVERS[name](
+                objective,
+                recorder.x.copy(),
+                maxiter=estimator.max_iter,
+                maxfun=estimator.max_fun,
+                tol=estimator.tol,
+                random_state=random_state,
+                callback=recorder,
+            )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", TrainingInterrupted, stacklevel=2)
         estimator.stop_reason_ = "interrupted by the user"

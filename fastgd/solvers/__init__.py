@@ -33,7 +33,11 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "dual-annealing": dual_annealing,
 }
 
+# Between evaluations these compute with vectors alone, not with matrices.
+OF_VECTORS = frozenset({"lbfgs", "newton-cg", "trust-krylov"})
+
 __all__ = [
+    "OF_VECTORS",
     "SOLVERS",
     "Objective",
     "bfgs",

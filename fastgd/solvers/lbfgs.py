@@ -22,12 +22,11 @@ def lbfgs(
     callback: Callable[..., None],
 ) -> scipy.optimize.OptimizeResult:
     """Minimise an objective; ``tol`` bounds the largest element of the gradient."""
-    with objective.undisturbed():
-        return scipy.optimize.minimize(
-            objective.fun_and_grad,
-            x0,
-            method="L-BFGS-B",
-            jac=True,
-            callback=callback,
-            options={"maxiter": maxiter, "maxfun": maxfun, "gtol": tol},
-        )
+    return scipy.optimize.minimize(
+        objective.fun_and_grad,
+        x0,
+        method="L-BFGS-B",
+        jac=True,
+        callback=callback,
+        options={"maxiter": maxiter, "maxfun": maxfun, "gtol": tol},
+    )

@@ -26,13 +26,12 @@ def newton_cg(
     The Newton equations are solved by conjugate gradients, one Hessian–vector product for each of
     their steps; a direction of negative curvature ends them.
     """
-    with objective.undisturbed():
-        return scipy.optimize.minimize(
-            objective.fun_and_grad,
-            x0,
-            method="Newton-CG",
-            jac=True,
-            hessp=objective.hessp,
-            callback=callback,
-            options={"maxiter": maxiter, "xtol": tol},
-        )
+    return scipy.optimize.minimize(
+        objective.fun_and_grad,
+        x0,
+        method="Newton-CG",
+        jac=True,
+        hessp=objective.hessp,
+        callback=callback,
+        options={"maxiter": maxiter, "xtol": tol},
+    )

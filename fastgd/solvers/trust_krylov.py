@@ -27,13 +27,12 @@ def trust_krylov(
     Nearly exact steps within the region by Hessian–vector products alone.
     """
     finite = Finite(objective)
-    with objective.undisturbed():
-        return scipy.optimize.minimize(
-            finite.fun_and_grad,
-            x0,
-            method="trust-krylov",
-            jac=True,
-            hessp=finite.hessp,
-            callback=callback,
-            options={"maxiter": maxiter, "gtol": tol},
-        )
+    return scipy.optimize.minimize(
+        finite.fun_and_grad,
+        x0,
+        method="trust-krylov",
+        jac=True,
+        hessp=finite.hessp,
+        callback=callback,
+        options={"maxiter": maxiter, "gtol": tol},
+    )
