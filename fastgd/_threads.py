@@ -36,7 +36,7 @@ def allowed_threads(n_jobs: int | None = None) -> int:
     if n_jobs is not None:
         wanted = n_jobs if n_jobs > 0 else n_processors + 1 + n_jobs
         return int(min(max(wanted, 1), n_processors))
-    return int(min(n_processors, *_blas.allowed()))
+    return int(min([n_processors, *_blas.allowed()]))
 
 
 def threads_worth(multiplications: int, n_jobs: int | None, least: int) -> int:
@@ -56,12 +56,15 @@ def _libraries() -> Any:
 
 
 class _Blas:
-    """Numbers of threads of the numerical libraries, which fits in several threads share."""
+    """How many threads the numerical libraries have: numbers that belong to the whole process.
+
+    So the first one who wants BLAS to be quiet sets them, and the last one puts them back.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._quiet: set[object] = set()  # who wants BLAS to have one thread
-        self._before: list[int] = []  # as the user had set them
+        self._quiet: set[object] = set()  # who wants it
+        self._before: list[int] = []  # the numbers that the user had set
         self._limit: Any = None
 
     def allowed(self) -> list[int]:

@@ -3,6 +3,7 @@
 What could hang runs in a process of its own, which a watchdog ends.
 """
 
+import _thread
 import json
 import os
 import signal
@@ -504,6 +505,15 @@ def test_the_limits_of_threadpoolctl_are_ours():
     assert threads_worth(10**12, None, 1) == free
 
 
+@pytest.mark.usefixtures("four_processors")
+def test_where_no_library_has_threads(monkeypatch):
+    none = threadpoolctl.ThreadpoolController().select(user_api="of nobody")
+    monkeypatch.setattr(_threads, "_libraries", lambda: none)
+    assert allowed_threads() == 4
+    with quiet_blas():
+        assert allowed_threads() == 4
+
+
 def blas_threads():
     info = threadpoolctl.threadpool_info()
     return [library["num_threads"] for library in info if library["user_api"] == "blas"]
@@ -549,6 +559,36 @@ def test_blas_is_quiet_during_a_fit_of_several_threads(n_jobs, during, monkeypat
     clf.fit(X, np.arange(64) % 2)
     assert set(seen) == {during}
     assert set(blas_threads()) == {2}
+
+
+@pytest.mark.usefixtures("four_processors")
+def test_an_objective_at_work_keeps_its_threads(monkeypatch):
+    monkeypatch.setattr("fastgd.solvers.objective.LEAST_A_PASS", 100)
+    X = np.random.default_rng(0).normal(size=(64, 5))
+    f = MLPClassifier((4,), n_jobs=2).objective(X, np.arange(64) % 2)
+    started, start = [], _thread.start_new_thread
+
+    def noted(function, arguments):
+        started.append(function)
+        return start(function, arguments)
+
+    monkeypatch.setattr("fastgd.kernels.team._thread.start_new_thread", noted)
+
+    def evaluate(times):
+        started.clear()
+        for _ in range(times):
+            f.hessp(f.x0, f.x0)
+        return len(started)
+
+    before = n_threads_in_the_end()
+    assert evaluate(3) == 3
+    with f.at_work():
+        assert evaluate(3) == 1
+        with f.at_work():
+            assert evaluate(3) == 1
+        assert evaluate(3) == 0
+    assert evaluate(3) == 3
+    assert n_threads_in_the_end(before) <= before
 
 
 @pytest.mark.usefixtures("four_processors")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from typing import Any
 
@@ -42,7 +41,7 @@ def train_by_solver(
     tasks.begin(w)
     name = estimator.solver
     try:
-        with objective.undisturbed() if name in OF_VECTORS else contextlib.nullcontext():
+        with objective.at_work(vectors_only=name in OF_VECTORS):
             result = SOLVERS[name](
                 objective,
                 recorder.x.copy(),
