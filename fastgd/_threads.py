@@ -36,7 +36,9 @@ def allowed_threads(n_jobs: int | None = None) -> int:
     if n_jobs is not None:
         wanted = n_jobs if n_jobs > 0 else n_processors + 1 + n_jobs
         return int(min(max(wanted, 1), n_processors))
-    return int(min([n_processors, *_blas.allowed()]))
+    _put_back()  # should an interruption have prevented it
+    libraries = _libraries().lib_controllers
+    return int(min([n_processors, *(_before.get(one, one.num_threads) for one in libraries)]))
 
 
 def threads_worth(multiplications: int, n_jobs: int | None, least: int) -> int:
@@ -55,49 +57,11 @@ def _libraries() -> Any:
     return threadpoolctl.ThreadpoolController()
 
 
-class _Blas:
-    """How many threads the numerical libraries have: numbers that belong to the whole process.
-
-    So the first one who wants BLAS to be quiet sets them, and the last one puts them back.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._quiet: set[object] = set()  # who wants it
-        self._before: list[int] = []  # the numbers that the user had set
-        self._limit: Any = None
-
-    def allowed(self) -> list[int]:
-        """Numbers of threads that the user allows."""
-        with self._lock:
-            self._restore_if_nobody_minds()
-            return self._before or [library["num_threads"] for library in _libraries().info()]
-
-    def quieten(self, who: object) -> None:
-        with self._lock:
-            self._restore_if_nobody_minds()
-            if self._limit is None:
-                self._before = [library["num_threads"] for library in _libraries().info()]
-                self._limit = _libraries().limit(limits=1, user_api="blas")
-            self._quiet.add(who)
-
-    def release(self, who: object) -> None:
-        self._quiet.discard(who)
-        with self._lock:
-            self._restore_if_nobody_minds()
-
-    def forget_others(self) -> None:
-        """A forked child has none of the threads that want something."""
-        self._lock = threading.Lock()
-        self._quiet.clear()
-
-    def _restore_if_nobody_minds(self) -> None:
-        if self._limit is not None and not self._quiet:
-            self._limit.restore_original_limits()
-            self._limit, self._before = None, []
-
-
-_blas = _Blas()
+# How many threads a BLAS has is a number of the whole process.  The first one who wants it to be
+# quiet changes it, the last one puts it back.
+_blas_lock = threading.RLock()
+_quiet: set[object] = set()  # who wants it
+_before: dict[Any, int] = {}  # the number of each library that was changed
 
 
 @contextmanager
@@ -109,10 +73,28 @@ def quiet_blas() -> Iterator[None]:
     """
     me = object()
     try:
-        _blas.quieten(me)
+        with _blas_lock:
+            _put_back()
+            _quiet.add(me)
+            for library in _libraries().lib_controllers:
+                if library.user_api == "blas" and library not in _before:
+                    # Noted before it is changed: an interruption may come in between.
+                    _before[library] = library.num_threads
+                    library.set_num_threads(1)
         yield
     finally:
-        _blas.release(me)
+        _quiet.discard(me)
+        _put_back()
+
+
+def _put_back() -> None:
+    """Give the libraries their threads again, if nobody minds, and nobody else has changed them."""
+    with _blas_lock:
+        while _before and not _quiet:
+            library, number = next(iter(_before.items()))
+            if library.num_threads == 1:
+                library.set_num_threads(number)
+            del _before[library]
 
 
 @contextmanager
@@ -132,10 +114,10 @@ def reserved(n_threads: int) -> Iterator[int]:
 
 def _forget() -> None:
     """A forked child has none of its parent's threads."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _blas_lock
+    _lock, _blas_lock = threading.Lock(), threading.RLock()
     _users.clear()
-    _blas.forget_others()
+    _quiet.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,7 +3,6 @@
 What could hang runs in a process of its own, which a watchdog ends.
 """
 
-import _thread
 import json
 import os
 import signal
@@ -521,7 +520,7 @@ def blas_threads():
 
 @pytest.fixture
 def _two_blas_threads():
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+    with threadpoolctl.threadpool_limits(2):
         if blas_threads() != [2] * len(blas_threads()) or not blas_threads():
             pytest.skip("this BLAS has one thread whatever it is told")
         yield
@@ -530,7 +529,7 @@ def _two_blas_threads():
 @pytest.mark.usefixtures("four_processors", "_two_blas_threads")
 def test_blas_is_quiet_as_long_as_anybody_wants():
     """The number of threads belongs to the process, whoever of several fits ends first."""
-    usual = blas_threads()
+    usual, allowed = blas_threads(), allowed_threads()
     first, second = quiet_blas(), quiet_blas()
     for enter_or_leave, expected in (
         (first.__enter__, [1] * len(usual)), (second.__enter__, [1] * len(usual)),
@@ -539,9 +538,47 @@ def test_blas_is_quiet_as_long_as_anybody_wants():
     ):  # fmt: skip
         enter_or_leave()
         assert blas_threads() == expected
-        assert allowed_threads() == 2  # which the user allows, all the time
+        assert allowed_threads() == allowed  # by the user, all the time
     with pytest.raises(ZeroDivisionError), quiet_blas():
         1 / 0  # noqa: B018
+    assert blas_threads() == usual
+
+
+@pytest.mark.usefixtures("_two_blas_threads")
+def test_blas_that_somebody_else_has_limited_meanwhile():
+    usual = blas_threads()
+    other = threadpoolctl.threadpool_limits(1, user_api="blas")
+    with quiet_blas():
+        other.restore_original_limits()
+        assert blas_threads() == usual
+    assert blas_threads() == usual
+    with quiet_blas():
+        threadpoolctl.threadpool_limits(3, user_api="blas")
+    assert blas_threads() == [3] * len(usual)  # as the other one wants it
+
+
+@pytest.mark.usefixtures("four_processors", "_two_blas_threads")
+def test_a_limit_that_comes_later_counts():
+    with quiet_blas(), threadpoolctl.threadpool_limits(1):
+        openmp = [one for one in threadpoolctl.threadpool_info() if one["user_api"] == "openmp"]
+        assert allowed_threads() == (1 if openmp else 2)
+
+
+@pytest.mark.usefixtures("_two_blas_threads")
+def test_an_interruption_while_blas_is_told(monkeypatch):
+    """What was changed so far is put back."""
+    usual = blas_threads()
+    controllers = [c for c in _threads._libraries().lib_controllers if c.user_api == "blas"]
+    change = type(controllers[-1]).set_num_threads
+
+    def interrupted(self, number):
+        change(self, number)
+        if number == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(controllers[-1]), "set_num_threads", interrupted)
+    with pytest.raises(KeyboardInterrupt), quiet_blas():
+        pass
     assert blas_threads() == usual
 
 
@@ -559,36 +596,6 @@ def test_blas_is_quiet_during_a_fit_of_several_threads(n_jobs, during, monkeypat
     clf.fit(X, np.arange(64) % 2)
     assert set(seen) == {during}
     assert set(blas_threads()) == {2}
-
-
-@pytest.mark.usefixtures("four_processors")
-def test_an_objective_at_work_keeps_its_threads(monkeypatch):
-    monkeypatch.setattr("fastgd.solvers.objective.LEAST_A_PASS", 100)
-    X = np.random.default_rng(0).normal(size=(64, 5))
-    f = MLPClassifier((4,), n_jobs=2).objective(X, np.arange(64) % 2)
-    started, start = [], _thread.start_new_thread
-
-    def noted(function, arguments):
-        started.append(function)
-        return start(function, arguments)
-
-    monkeypatch.setattr("fastgd.kernels.team._thread.start_new_thread", noted)
-
-    def evaluate(times):
-        started.clear()
-        for _ in range(times):
-            f.hessp(f.x0, f.x0)
-        return len(started)
-
-    before = n_threads_in_the_end()
-    assert evaluate(3) == 3
-    with f.at_work():
-        assert evaluate(3) == 1
-        with f.at_work():
-            assert evaluate(3) == 1
-        assert evaluate(3) == 0
-    assert evaluate(3) == 3
-    assert n_threads_in_the_end(before) <= before
 
 
 @pytest.mark.usefixtures("four_processors")

@@ -292,8 +292,11 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
             values = reals(plan, plan.values, ends[0], ends[1])
             p = n_below(indices, top)
             while p < indices.size and indices[p] < bottom:
-                start = layer.weights + np.int64(indices[p]) * h
-                add_multiple(reals(plan, target, start, start + h), factor * values[p], slopes)
+                feature = np.int64(indices[p])
+                if feature >= top:  # or somebody has put X out of order meanwhile
+                    start = layer.weights + feature * h
+                    grad = reals(plan, target, start, start + h)
+                    add_multiple(grad, factor * values[p], slopes)
                 p += 1
 
     def outer(plan, first, lo, hi, out, stride):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from fastgd._threads import quiet_blas
 from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.problem import Problem
 from fastgd.neural_network.validation import HeldOut
@@ -39,10 +41,10 @@ def train_by_solver(
             " finite. The input data may contain large values and need to be preprocessed."
         )
     tasks.begin(w)
-    name = estimator.solver
+    is_disturbed = estimator.solver in OF_VECTORS and objective.n_threads > 1
     try:
-        with objective.at_work(vectors_only=name in OF_VECTORS):
-            result = SOLVERS[name](
+        with quiet_blas() if is_disturbed else contextlib.nullcontext():
+            result = SOLVERS[estimator.solver](
                 objective,
                 recorder.x.copy(),
                 maxiter=estimator.max_iter,

@@ -33,7 +33,7 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "dual-annealing": dual_annealing,
 }
 
-# Between evaluations these compute with vectors alone, not with matrices.
+# Between evaluations these compute with vectors alone: threads of BLAS would only disturb ours.
 OF_VECTORS = frozenset({"lbfgs", "newton-cg", "trust-krylov"})
 
 __all__ = [

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd._threads import quiet_blas, reserved, threads_worth
+from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.curvature import hessian_product, plans_of_direction
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.jacobian import jacobian, normal_equations
@@ -21,7 +19,7 @@ from fastgd.kernels.losses import SquaredError
 from fastgd.kernels.network import Data, objective
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.samples import block_rows, data_plan
-from fastgd.kernels.team import Helpers, together
+from fastgd.kernels.team import together
 from fastgd.solvers.memory import require_memory
 
 # Multiplications of a pass over the data from which another thread is worth its start.
@@ -125,7 +123,6 @@ class Objective:
              "normal_equations"), 0,
         )  # fmt: skip
         self._n_jobs = n_jobs
-        self._helpers: Helpers | None = None
         self._plans = self._team(block_rows(layers, n_samples, dtype))
         self._grad = np.empty(self.n_parameters, dtype)
         self._nothing = np.empty(0, dtype)
@@ -146,32 +143,10 @@ class Objective:
             f" {type(self.loss).__name__} on {self.n_samples} samples, {self.dtype}>"
         )
 
-    @contextlib.contextmanager
-    def at_work(self, vectors_only: bool = False) -> Iterator[None]:
-        """Context for many evaluations in a row: their threads are not started each time.
-
-        Parameters
-        ----------
-        vectors_only : bool, default=False
-            Whether nothing larger than vectors is computed with between evaluations.  Where these
-            take several threads, BLAS then has one, in the whole process: its workers would still
-            be spinning, for a tenth of a second, on the processors that the evaluations need.
-
-        Examples
-        --------
-        >>> import numpy as np, scipy.optimize
-        >>> from fastgd import MLPClassifier
-        >>> f = MLPClassifier(hidden_layer_sizes=(3,)).objective(np.eye(8), np.arange(8) % 2)
-        >>> with f.at_work(vectors_only=True):
-        ...     result = scipy.optimize.minimize(f.fun_and_grad, f.x0, jac=True, method="L-BFGS-B")
-        """
-        before, quiet = self._helpers, vectors_only and len(self._plans) > 1
-        with Helpers() as helpers, quiet_blas() if quiet else contextlib.nullcontext():
-            self._helpers = helpers
-            try:
-                yield
-            finally:
-                self._helpers = before
+    @property
+    def n_threads(self) -> int:
+        """Most threads of an evaluation."""
+        return len(self._plans)
 
     # Value and gradient.
 
@@ -387,7 +362,7 @@ class Objective:
         """Let a team make one pass over the data."""
         self.n_passes += 1
         with reserved(len(plans)) as n_threads, np.errstate(all="ignore"):
-            return together(kernel, plans, n_threads, *arguments, helpers=self._helpers)
+            return together(kernel, plans, n_threads, *arguments)
 
     def _checked(self, name: str, vector: NDArray[Any]) -> NDArray[Any]:
         vector = np.ascontiguousarray(vector, self.dtype)
