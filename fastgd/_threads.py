@@ -58,7 +58,8 @@ def _libraries() -> Any:
 
 
 # How many threads a BLAS has is a number of the whole process.  The first one who wants it to be
-# quiet changes it, the last one puts it back.
+# quiet changes it, the last one puts it back.  (A limit of threadpoolctl's own would put back what
+# it found, whoever else wants it otherwise by then, and the numbers of OpenMP with it.)
 _blas_lock = threading.RLock()
 _quiet: set[object] = set()  # who wants it
 _before: dict[Any, int] = {}  # the number of each library that was changed
@@ -90,11 +91,12 @@ def quiet_blas() -> Iterator[None]:
 def _put_back() -> None:
     """Give the libraries their threads again, if nobody minds, and nobody else has changed them."""
     with _blas_lock:
-        while _before and not _quiet:
-            library, number = next(iter(_before.items()))
+        if _quiet:
+            return
+        for library, number in list(_before.items()):
             if library.num_threads == 1:
                 library.set_num_threads(number)
-            del _before[library]
+        _before.clear()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.halves import call_half, each_has_a_half
-from fastgd.kernels.linalg import sum_of_squares
+from fastgd.kernels.linalg import add_to, sum_of_squares
 from fastgd.kernels.network import (
     gradient,
     losses_and_deltas,
@@ -41,7 +41,6 @@ from fastgd.kernels.parts import (
     step_signature,
 )
 from fastgd.kernels.plan import (
-    add_to,
     float64_at,
     float64s,
     int64_at,

@@ -15,9 +15,9 @@ from numba.core import types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
-from fastgd.kernels.linalg import call_affine
+from fastgd.kernels.linalg import add_to, call_affine
 from fastgd.kernels.parts import call_at
-from fastgd.kernels.plan import add_to, layer_at, plan_dtype, reals
+from fastgd.kernels.plan import layer_at, plan_dtype, reals
 
 
 @njit

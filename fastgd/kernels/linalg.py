@@ -213,6 +213,13 @@ def add_multiple(target, factor, source):
         target[j] += factor * source[j]
 
 
+@njit
+def add_to(target, source):
+    """``target += source``."""
+    for j in range(target.size):
+        target[j] += source[j]
+
+
 # So many squares are added in the precision of the numbers: half the time.  That is a few dozen for
 # each place of the registers that they are added in.
 STRIP = 2048

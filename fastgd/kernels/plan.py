@@ -232,13 +232,6 @@ def copy_to(typingctx, target, source):
     return (types.void(target, source), codegen) if target == source else None
 
 
-@njit
-def add_to(target, source):
-    """``target += source`` for two vectors of one length."""
-    for i in range(target.size):
-        target[i] += source[i]
-
-
 @intrinsic(prefer_literal=True)
 def stack_array(typingctx, length, like):
     """A small array for the time of a call; ``length`` is a constant."""
