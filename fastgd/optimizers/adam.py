@@ -93,10 +93,11 @@ def adam_step(
         if decays:
             d += decay * kept
             kept *= keep
-        m[i] = b1 * m[i] + rest_1 * d
+        average = b1 * m[i] + rest_1 * d
+        m[i] = average
         square = b2 * v[i] + rest_2 * d * d
         v[i] = square
         if amsgrad:
             square = square if square > largest[i] else largest[i]
             largest[i] = square
-        w[i] = kept - divide(rate * m[i], math.sqrt(square) + epsilon_t)
+        w[i] = kept - divide(rate * average, math.sqrt(square) + epsilon_t)
