@@ -29,6 +29,7 @@ class Cell(NamedTuple):
     dtype: str = "float32"
     solver: str = "adam"
     density: float = 1.0  # below 1: CSR input
+    alpha: float = ALPHA
 
     def __str__(self) -> str:
         usual = Cell(*self[:4])

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench import peers
 from bench.cells import Cell
-from bench.pairing import Contest
+from bench.pairing import Contest, repeated
 from bench.table import Table, number, versus
 
 CELLS = (Cell((64, 32, 10), 5_000, 1, 1), Cell((784, 256, 128, 10), 10_000, 1, 1))
@@ -17,7 +17,10 @@ CELLS = (Cell((64, 32, 10), 5_000, 1, 1), Cell((784, 256, 128, 10), 10_000, 1, 1
 @functools.lru_cache(maxsize=1)
 def contest(cell: Cell) -> Contest:
     """Loss and gradient of all samples."""
-    return Contest("gradient", str(cell), 1, peers.runs("gradient", cell)).check()
+    runs = peers.runs("gradient", cell)
+    steps = max(1, 10**9 // (cell.n_samples * cell.n_parameters))  # some 20 ms
+    this = Contest("gradient", str(cell), steps, runs).check()
+    return this._replace(runs=repeated(runs, steps))
 
 
 def report() -> None:
@@ -25,6 +28,7 @@ def report() -> None:
     asked = [peer for peer in peers.present() if hasattr(peers.module(peer), "gradient")]
     table = Table(["ms a full-batch gradient", *asked, "best peer / fastgd"])
     for cell in CELLS:
-        seconds = contest(cell).seconds()
-        times = (number(1e3 * float(np.median(seconds[peer]))) for peer in asked)
+        this = contest(cell)
+        seconds = this.seconds()
+        times = (number(1e3 * float(np.median(seconds[peer])) / this.steps) for peer in asked)
         table.row(cell, *times, versus(seconds))

@@ -28,7 +28,7 @@ def own_product(
 ) -> Callable[[], Any]:
     """A run of ``number`` products; each thread computes its share of the rows."""
     (m, k), n = a.shape, b.shape[1]
-    size = THREADS if m * n * k * number > 10**7 and m >= THREADS else 1
+    size = THREADS if m >= THREADS else 1
     entries = (product_entries(c.dtype, max(m, n, k)) for _ in range(size))
     plans = [Plan(c.dtype).set(**own) for own in entries]
 

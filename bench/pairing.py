@@ -24,7 +24,7 @@ Seconds = dict[str, NDArray[Any]]
 THREADS = joblib.cpu_count()
 
 # Rounding accumulates over thousands of steps, and the variants of Adam differ in where ε stands:
-# together some 1e-3 of the loss.  Who leaves out a part of the work is further off than 1e-2.
+# together some 1e-3 of the loss.
 TOLERANCE = 1e-2
 
 ROUNDS = 9  # the first one is discarded

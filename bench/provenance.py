@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import platform
 
+import fastgd
 from bench.pairing import THREADS
 from fastgd.comparison.provenance import blas, processor
 
@@ -23,8 +24,6 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = "absent"
-    import fastgd
-
     found["fastgd"] = fastgd.__version__  # of the tree at work, not of an installed one
     found["blas"] = blas()
     return found

@@ -7,6 +7,10 @@ from bench.cells import TRAINING
 from bench.peers import EVERYBODY
 
 
+def test_all_have_the_penalty():
+    training.check_penalty(training.PENALISED)
+
+
 @pytest.mark.parametrize("peer", EVERYBODY)
 @pytest.mark.parametrize("cell", TRAINING, ids=str)
 def test_training(race, benchmark, cell, peer):

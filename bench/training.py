@@ -8,14 +8,30 @@ import numpy as np
 
 from bench import floor, peers
 from bench.cells import TRAINING, Cell
-from bench.pairing import Contest, best_peer, ratio
+from bench.pairing import Contest, Run, best_peer, ratio
 from bench.table import Table, number, versus
+
+# An L2 penalty that decides where training ends.
+LARGE_ALPHA = 10.0
+PENALISED = Cell((64, 32, 10), 32, 400, 20)
 
 
 @functools.lru_cache(maxsize=1)
 def contest(cell: Cell) -> Contest:
     """Loss curves of whole fits."""
     return Contest("training", str(cell), cell.steps, peers.runs("training", cell)).check()
+
+
+def check_penalty(cell: Cell) -> Contest:
+    """Whether all minimise with the L2 penalty, whose usual size no loss curve shows."""
+    runs = peers.runs("training", cell._replace(alpha=LARGE_ALPHA))
+
+    def last_of(run: Run) -> Run:
+        # Before, some penalise an epoch by its last weights and some each batch by its own.
+        return lambda: (run()[0][-1],)
+
+    last = {peer: last_of(run) for peer, run in runs.items()}
+    return Contest("penalty", str(cell), cell.steps, last).check()
 
 
 def report() -> None:
@@ -29,6 +45,7 @@ def report() -> None:
         "of the floor",
         "loss",
     ]
+    check_penalty(PENALISED)
     table, ratios = Table(columns), {}
     for cell in TRAINING:
         this = contest(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -13,15 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastgd.comparison import PROBLEMS, SOLVERS, SUITES, Budget, Comparison
 from fastgd.comparison import compare as run_comparison
-from fastgd.comparison.compare import MODES, TRACKS
 from fastgd.comparison.landscape import LANDSCAPES, function_surface, network_surface, save
-from fastgd.comparison.result import AXES
+from fastgd.comparison.result import AXES, MODES, TRACKS
 from fastgd.comparison.table import MOST_PROBLEMS, costs_table, results_table
 from fastgd.comparison.tuning import TRIALS
 from fastgd.studies import STUDIES
 from fastgd.studies.table import study_table
 from fastgd.warmup import folder as cache_folder
 from fastgd.warmup import steps as all_steps
+
+PICTURES = (".png", ".svg", ".pdf", ".gif")
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -83,11 +85,7 @@ def compare(
     --resume goes on from there.
     """
     _check_target(json_file, "--json")
-    html_file = json_file.with_suffix(".html") if html_file is None else html_file
-    _check_target(html_file, "--html")
-    if html_file.absolute() == json_file.absolute():
-        message = f"the page would overwrite the runs in {json_file}."
-        raise typer.BadParameter(message, param_hint="--html")
+    html_file = _page_of(json_file, html_file)
     if trials not in TRIALS:
         allowed = ", ".join(map(str, TRIALS))
         raise typer.BadParameter(f"must be one of {allowed}, got {trials}.", param_hint="--trials")
@@ -121,11 +119,7 @@ def report(
 ) -> None:
     """Draw the page of a comparison again, from its JSON file alone."""
     comparison = _read(json_file, "JSON_FILE")
-    html_file = json_file.with_suffix(".html") if html_file is None else html_file
-    _check_target(html_file, "--html")
-    if html_file.absolute() == json_file.absolute():
-        message = f"the page would overwrite the runs in {json_file}."
-        raise typer.BadParameter(message, param_hint="--html")
+    html_file = _page_of(json_file, html_file)
     comparison.to_html(html_file)
     _tell(comparison)
     typer.echo(f"page written to {html_file}")
@@ -150,6 +144,9 @@ def landscape(
     """Draw the paths of optimizers on functions of two variables, or on a network's loss."""
     _needs_matplotlib()
     _check_target(out, "--out")
+    if out.suffix.lower() not in PICTURES:
+        message = f"must end in one of {', '.join(PICTURES)}, got {out}."
+        raise typer.BadParameter(message, param_hint="--out")
     chosen: dict[str, Any] = {"solvers": solvers} if solvers else {}
     chosen |= {"n_steps": steps} if steps else {}
     try:
@@ -159,7 +156,7 @@ def landscape(
             names = LANDSCAPES if what == "functions" else [what]
             surfaces = [function_surface(name, **chosen) for name in names]
         save(surfaces, out)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         raise typer.BadParameter(str(error)) from None
     typer.echo(f"picture written to {out}")
 
@@ -177,11 +174,15 @@ def study(
     if not folder.is_dir():
         raise typer.BadParameter(f"the folder {folder} does not exist.", param_hint="--out")
     _needs_matplotlib()
+    from matplotlib import pyplot
+
     console = Console()
     for one in STUDIES if name == "all" else [name]:
         result = STUDIES[one]()
         picture = folder / f"study-{one}.png"
-        result.plot().savefig(picture, dpi=130)
+        figure = result.plot()
+        figure.savefig(picture, dpi=130)
+        pyplot.close(figure)
         console.print(study_table(result))
         console.print(result.conclusion)
         typer.echo(f"picture written to {picture}")
@@ -251,6 +252,23 @@ def _check_target(path: Path, option: str) -> None:
         raise typer.BadParameter(f"{path} is a folder.", param_hint=option)
     if not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder of {path} does not exist.", param_hint=option)
+    if path.exists() and not path.is_file():
+        return  # a pipe or a device
+    try:
+        with tempfile.TemporaryFile(dir=path.absolute().resolve().parent):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error}.", param_hint=option) from None
+
+
+def _page_of(json_file: Path, html_file: Path | None) -> Path:
+    """Where the page of a comparison goes."""
+    html_file = json_file.with_suffix(".html") if html_file is None else html_file
+    _check_target(html_file, "--html")
+    if html_file.absolute() == json_file.absolute():
+        message = f"the page would overwrite the runs in {json_file}."
+        raise typer.BadParameter(message, param_hint="--html")
+    return html_file
 
 
 def _read(path: Path, option: str) -> Comparison:

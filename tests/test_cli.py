@@ -373,6 +373,7 @@ def refused(result, *told):
     ("random-state", "-1", "0"),
     ("json", "nowhere/x", "nowhere/x"),
     ("json", ".", "folder"),
+    ("json", "/proc/x.json", "cannot be written"),
     ("html", "nowhere/x", "nowhere/x"),
     ("html", ".", "folder"),
     ("resume", "nowhere", "nowhere"),
@@ -399,6 +400,9 @@ DAMAGED = {
     ),
     "a curve is missing": lambda text: text.replace('"objective"', '"objection"'),
     "a curve is empty": lambda text: re.sub(r'"passes": \[[^]]*\]', '"passes": []', text),
+    "no solver": lambda text: json.dumps(json.loads(text) | {"solvers": []}),
+    "an unknown mode": lambda text: text.replace('"optimisation"', '"guessing"'),
+    "an undeclared solver": lambda text: json.dumps(json.loads(text) | {"declared": {}}),
     "of another problem": lambda text: re.sub(
         '"references": {"quadratic-1e2"', '"references": {"other"', text
     ),

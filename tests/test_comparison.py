@@ -245,7 +245,7 @@ def test_seeds_of_functions_begin_elsewhere():
 @pytest.mark.parametrize("problem", [NET, CLASSES], ids=lambda p: p.name)
 def test_split(problem):
     instance = problem.at(0)
-    parts = [instance.X, *(X for X, _ in instance._held_out.values())]
+    parts = [instance.X, instance._validation._X, instance._test._X]
     assert [len(part) for part in parts] == [60, 20, 20]
     rows = {row.tobytes() for part in parts for row in part}
     assert len(rows) == 100  # no sample in two parts
@@ -355,6 +355,13 @@ def test_ratios_are_measured():
     ratios = cost_ratios(NET)
     assert all(ratio > 0 for ratio in ratios)
     assert np.isnan(cost_ratios(CLASSES).normal_equations)  # is no squared error
+
+
+def test_normal_equations_are_charged_once(monkeypatch):
+    """Their value and gradient are counted by themselves."""
+    monkeypatch.setattr("fastgd.comparison.reference._seconds", lambda call: 2.0)
+    ratios = cost_ratios(NET)  # as if all took the same time, and a gradient half of it
+    assert ratios == CostRatios(fun=2.0, hessp=2.0, normal_equations=1.0)
     assert all(float(f"{ratio:.2g}") == ratio for ratio in ratios)
 
 
@@ -699,13 +706,34 @@ def test_held_out_figures_are_those_of_the_estimator():
     for problem in (NET, CLASSES):
         instance = problem.at(0)
         w = instance.objective.x0
-        X, y = instance._held_out["test"]
+        X, y = instance._test._X, instance._test._y
         net = clone(instance.estimator).set_params(random_state=0)
         net.objective(instance.X, instance.y)
         score = net.set_weights(w).score(X, y)
         assert instance.test(w).score == pytest.approx(score, abs=1e-12)
     p = net.predict_proba(X)[np.arange(len(y)), y]
     assert instance.test(w).loss == pytest.approx(-np.log(p).mean())
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
+def test_held_out_loss_is_the_networks_own(loss):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(100, 3)), rng.standard_t(2, size=(100, 2))
+    (problem,) = as_problems((MLPRegressor(loss, (4,), alpha=10.0), X, y))
+    instance = problem.at(0)
+    w, test = instance.objective.x0, instance._test
+    own = MLPRegressor(loss, (4,), alpha=0.0).objective(test._X, test._y).fun(w)
+    # As a fit reports them: squared errors averaged over the outputs.
+    expected = own / 2 if loss == "squared_error" else own
+    assert instance.test(w).loss == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_hinge_loss_can_be_validated():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(100, 3)), rng.integers(3, size=100)
+    net = MLPClassifier((4,), loss="hinge")
+    result = quickly("adam", (net, X, y), seeds=1, mode="learning")
+    assert np.isfinite(result.runs[0].validation).all()
 
 
 # The result.
@@ -1129,6 +1157,40 @@ def test_resume_from_a_file(tmp_path):
     quickly(**arguments, progress=interrupt("runs", 3)).to_json(tmp_path / "c.json")
     resumed = quickly(**arguments, resume=Comparison.from_json(tmp_path / "c.json"))
     assert figures(resumed) == figures(whole)
+
+
+def test_resume_refuses_another_problem_of_the_same_name():
+    begun = quickly("adam", (lambda x: float(x @ x), lambda x: 2 * x, [1.0, 2.0]))
+    other = lambda x: 100 + float(x @ x), lambda x: 2 * x, [1.0, 2.0]
+    with pytest.raises(ValueError, match="another problem '<lambda>'"):
+        quickly("adam", other, seeds=3, resume=begun)
+
+
+def test_budgets_without_an_end(tmp_path):
+    """Of passes alone, or of seconds alone."""
+    budget = Budget(20, math.inf)
+    result = quickly(["adam", "lbfgs"], BOWL, seeds=3, budget=budget)
+    result.to_json(tmp_path / "c.json")
+    read = Comparison.from_json(tmp_path / "c.json")
+    assert read.budget == budget
+    read.to_html(tmp_path / "c.html")
+    assert quickly(["adam", "lbfgs"], BOWL, seeds=3, budget=budget, resume=read).runs == read.runs
+    assert read.verdict("bowl", "lbfgs", "adam", "seconds").ratio > 0
+
+
+def test_an_objective_that_is_no_number_is_a_result():
+    nowhere = lambda x: math.nan * x.sum(), lambda x: math.nan * x, [1.0, 2.0]
+    result = quickly(["adam", "lbfgs"], nowhere)
+    assert len(result.runs) == 4
+    assert all(np.isnan(run.initial) for run in result.runs)
+
+
+def test_seconds_end_a_solver_that_does_not_call_back():
+    # It calls back at better points only, and begins at the best.
+    bottom = FunctionProblem("bottom", BOWL.fun, BOWL.grad, lambda rng: np.zeros(3), 0.0)
+    (run,) = quickly("dual-annealing", bottom, seeds=1, budget=Budget(1e9, 0.1)).runs
+    assert run.status == "timed out"
+    assert "within an iteration" in run.stop_reason
 
 
 def test_resume_of_a_users_method_from_a_file(tmp_path):

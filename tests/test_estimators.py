@@ -3,6 +3,7 @@
 import pickle
 import signal
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -720,3 +721,100 @@ def test_integer_and_float64_input_to_a_float32_model(digits):
         warnings.simplefilter("error")
         clf.partial_fit(X, y)
     assert clf.coefs_[0].dtype == np.float32
+
+
+# What a fit leaves, and what is set for the next one.
+
+
+def test_predictions_are_those_of_the_fitted_network(digits):
+    X, y = digits
+    clf = small().fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(activation="tanh", loss="hinge", hidden_layer_sizes=(4, 4))
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+    assert not hasattr(clf, "decision_function")
+    assert hasattr(clf.fit(X, y), "decision_function")
+    assert not hasattr(clf, "predict_proba")
+
+
+@pytest.mark.parametrize("loss", [losses.Poisson(), losses.SquaredError(), losses.Hinge()])
+def test_what_is_no_probability_is_a_margin(digits, loss):
+    X, y = digits[0], digits[1] > 4
+    clf = small(loss=loss).fit(X, y)
+    assert not hasattr(clf, "predict_proba")
+    np.testing.assert_array_equal(clf.decision_function(X) > 0, clf.predict(X))
+
+
+def test_an_average_is_what_is_scored_and_kept(digits):
+    X, y = digits
+    rule = ASGD(learning_rate=0.05, average_start=0.0)
+    clf = small(solver=rule).fit(X, y, X_val=X, y_val=y)
+    assert clf.validation_scores_[-1] == clf.score(X, y)
+    early = small(solver=rule, early_stopping=True).fit(X, y, X_val=X, y_val=y)
+    assert early.best_validation_score_ == early.score(X, y)
+
+
+@pytest.mark.parametrize("weights", [{0: -1.0}, {0: np.nan}, {0: np.inf}])
+def test_class_weights_that_are_none(digits, weights):
+    with pytest.raises(ValueError, match=r"class_weight must be finite and not negative, got"):
+        small(class_weight=weights).fit(*digits)
+
+
+def test_samples_without_any_weight(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="No sample has a weight above 0 in float64"):
+        small(class_weight={0: 0.0}).fit(X, y, sample_weight=(y == 0).astype(float))
+    with pytest.raises(ValueError, match="No sample has a weight above 0 in float32"):
+        small().fit(X.astype(np.float32), y, sample_weight=np.full(len(y), 1e-46))
+
+
+def test_one_sample_has_no_r2():
+    X, y = np.eye(4), np.arange(4.0)
+    net = MLPRegressor(hidden_layer_sizes=(2,), early_stopping=True)
+    with pytest.raises(ValueError, match="X_val must have at least 2 samples"):
+        net.fit(X, y, X_val=X[:1], y_val=y[:1])
+
+
+@pytest.mark.parametrize("loss", ["kl_divergence", losses.KLDivergence()])
+def test_probabilities_as_targets(loss):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), rng.dirichlet(np.ones(3), 60)
+    labels = np.array(["a", "b", "c"])
+    clf = small(loss=loss).partial_fit(X, y, classes=labels).partial_fit(X, y, classes=labels)
+    np.testing.assert_array_equal(clf.classes_, labels)
+    expected = accuracy_score(labels[y.argmax(axis=1)], clf.predict(X))
+    assert clf.score(X, y) == expected
+    with pytest.raises(ValueError, match=r"3 columns of probabilities, but .* has \['a' 'b'\]"):
+        small(loss=loss).partial_fit(X, y, classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"class_weight is for labels.*sample_weight"):
+        small(loss=loss, class_weight="balanced").fit(X, y)
+
+
+def test_a_first_partial_fit_that_fails_leaves_nothing(digits):
+    X, y = digits
+    clf = small()
+    with pytest.raises(ValueError, match="has classes not in"):
+        clf.partial_fit(X, y, classes=[0, 1])
+    assert not hasattr(clf, "classes_")
+    np.testing.assert_array_equal(clf.partial_fit(X, y, classes=range(10)).classes_, range(10))
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "bfgs", "dual-annealing", "differential-evolution"])
+def test_callbacks_of_several_starts(digits, solver):
+    X, y = digits[0][:, :2], digits[1] > 4
+    monitor = ScoringMonitor(scoring="accuracy")
+    clf = small(solver=solver, hidden_layer_sizes=(1,), n_init=2, max_iter=1)
+    clf.set_callbacks(monitor).fit(X, y)
+    assert clf.n_iter_ == 1
+
+
+def test_a_solution_that_is_no_state():
+    class Wrong(NamedTuple):
+        learning_rate: float = 0.1
+        solution = "average"
+
+        def step(self, w, g, state, scalars, t, learning_rate):
+            w -= learning_rate * g
+
+    with pytest.raises(ValueError, match=r"solution must be one of .* \(\), got 'average'"):
+        Optimizer(Wrong(), np.zeros(3))

@@ -108,3 +108,13 @@ def test_files(suffix, begins, tmp_path):
 def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_solver_that_does_not_call_back_is_stopped():
+    surface = function_surface("saddle", "dual-annealing", n_steps=5)
+    assert len(surface.paths["dual-annealing"]) <= 6
+
+
+def test_paths_that_do_not_move():
+    with pytest.raises(ValueError, match="No path moves in 2 steps"):
+        network_surface("iris-tanh", SGD(0.0), n_steps=2)

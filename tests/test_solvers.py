@@ -22,6 +22,7 @@ from fastgd.neural_network import TrainingInterrupted
 from fastgd.solvers import SOLVERS
 from fastgd.solvers.box import MANY, search_box
 from fastgd.solvers.cholesky import solve_definite
+from fastgd.solvers.newton import newton_step
 
 GLOBAL = {"differential-evolution", "dual-annealing"}
 LEAST_SQUARES = {"levenberg-marquardt"}
@@ -691,3 +692,8 @@ def test_definite_systems_are_solved_as_lapack_does(n, seed, shift):
 @pytest.mark.parametrize("diagonal", [[1.0, -1.0], [1.0, 0.0], [np.nan, 1.0], [1.0, np.inf]])
 def test_what_is_not_definite_is_noticed(diagonal):
     assert solve_definite(np.diag(diagonal), 0.0, np.array([1.0, np.inf])) is None
+
+
+def test_newton_steps_end_where_numbers_do():
+    g = np.array([np.inf, 1.0])
+    np.testing.assert_array_equal(newton_step(np.eye(2), g), -g)

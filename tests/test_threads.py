@@ -176,6 +176,16 @@ def assert_same_bits_in_teams(X, y, in_parts=False, **settings):
     np.testing.assert_array_equal(coefs[2], coefs[0])
 
 
+def test_vectors_so_long_that_blas_would_share_them():
+    rng = np.random.RandomState(0)
+    X, y = rng.normal(size=(600, 300)), rng.randint(0, 5, 600)
+    fits = [
+        MLPClassifier((100,), solver="lbfgs", max_iter=5, random_state=0, n_jobs=n_jobs).fit(X, y)
+        for n_jobs in (1, 2)
+    ]
+    np.testing.assert_array_equal(fits[0].coefs_[0], fits[1].coefs_[0])
+
+
 @pytest.mark.parametrize("n_features", [2100, 4100])
 def test_halves_that_are_longer_than_a_block_of_a_sum(n_features, planned):
     """Sums are cut into blocks of ``DEPTH``, wherever they begin."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import RandomState
 from sklearn.exceptions import ConvergenceWarning
 
-from bench.cells import ALPHA, SEED, Cell, samples
+from bench.cells import SEED, Cell, samples
 from bench.start import start, views
 
 Run = Callable[[], tuple[Any, ...]]
@@ -24,7 +24,7 @@ def parameters(cell: Cell) -> dict[str, Any]:
         "activation": cell.activation,
         "solver": cell.solver,
         "momentum": 0.0,
-        "alpha": ALPHA,
+        "alpha": cell.alpha,
         "batch_size": cell.batch_size,
         "max_iter": cell.n_epochs,
         "n_iter_no_change": math.inf,  # nobody stops early

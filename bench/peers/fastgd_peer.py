@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastgd
-from bench.cells import ALPHA, Cell, samples
+from bench.cells import Cell, samples
 from bench.peers import estimators
 from bench.start import start
 from fastgd.kernels.layout import layer_table
@@ -31,7 +31,7 @@ def objective_and_point(cell: Cell) -> tuple[Objective, NDArray[np.float64]]:
     X, y = samples(cell)
     layers = layer_table(cell.sizes, (cell.activation,) * (len(cell.sizes) - 2))
     data = as_data(X, y[:, np.newaxis], None)
-    problem = Problem(layers, CategoricalLogLoss(), ALPHA, data, len(X), X.dtype)
+    problem = Problem(layers, CategoricalLogLoss(), cell.alpha, data, len(X), X.dtype)
     return problem.objective(), start(cell)[0].astype(np.float64)
 
 

@@ -15,13 +15,26 @@ import scipy.sparse
 from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
 
-from bench.cells import ALPHA, Cell, samples
+from bench.cells import Cell, samples
 from bench.peers.trainer import fit_run
 from bench.start import flat, start, views
 
 Run = Callable[[], tuple[Any, ...]]
 
 RULES = {"adam": optax.scale_by_adam, "sgd": optax.identity}
+# With PyTorch's defaults; optax has no ASGD, and other forms of NAdam and Rprop.
+UPDATES = {
+    "sgd": optax.sgd(1e-3),
+    "adagrad": optax.adagrad(1e-2, initial_accumulator_value=0.0, eps=1e-10),
+    "rmsprop": optax.rmsprop(1e-2, decay=0.99, eps=1e-8, eps_in_sqrt=False),
+    "adadelta": optax.adadelta(1.0, rho=0.9, eps=1e-6),
+    "adam": optax.adam(1e-3),
+    "adamw": optax.adamw(1e-3, weight_decay=1e-2),
+    "adamax": optax.adamax(2e-3),
+    "radam": optax.radam(1e-3, threshold=5.0),
+    "lion": optax.lion(1e-4, b1=0.9, b2=0.99, weight_decay=0.0),
+}
+BLOCK = 8192  # rows of a prediction
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 # How experts write it: parameters as a tree or as one vector, samples gathered at once or batch
@@ -93,7 +106,7 @@ class Trainer:
     def _compile(self, form: str, gather: str) -> None:
         cell, B = self._cell, self._cell.batch_size
         self._rule = optax.chain(
-            optax.add_decayed_weights(ALPHA / B), RULES[cell.solver](), optax.scale(-1e-3)
+            optax.add_decayed_weights(cell.alpha / B), RULES[cell.solver](), optax.scale(-1e-3)
         )
         zeros = parameters(cell, np.zeros(cell.n_parameters, cell.dtype))
         self._form = ravel_pytree if form == "flat" else lambda tree: (tree, lambda same: same)
@@ -119,7 +132,7 @@ class Trainer:
             else:
                 (params, state), losses = jax.lax.scan(gather_and_step, begin, rows)
             squares = sum((W * W).sum() for W, _ in as_tree(params))
-            return params, state, losses.mean() + 0.5 * ALPHA / B * squares
+            return params, state, losses.mean() + 0.5 * cell.alpha / B * squares
 
         self._epoch, self._as_tree = epoch, as_tree
 
@@ -155,10 +168,41 @@ training = functools.partial(fit_run, Trainer)
 
 
 def prediction(cell: Cell, X: NDArray[Any]) -> Run:
-    """Class numbers of X."""
+    """Class numbers of X, block by block where the units of all rows would leave the cache."""
     params, x = parameters(cell, start(cell)[0]), jnp.asarray(X)
-    predict = jax.jit(lambda params, x: outputs(cell, params, (x,)).argmax(1))
+
+    def classes(params: Any, x: Any) -> Any:
+        return outputs(cell, params, (x,)).argmax(1)
+
+    def by_blocks(params: Any, x: Any) -> Any:
+        return jax.lax.map(lambda row: classes(params, row[None])[0], x, batch_size=BLOCK)
+
+    predict = jax.jit(classes if len(X) <= BLOCK else by_blocks)
     return lambda: (np.asarray(predict(params, x)),)
+
+
+def update_rule(name: str, gradients: NDArray[Any], steps: int) -> Run | None:
+    """Updates by gradients that take turns, from zeros."""
+    if name not in UPDATES:
+        return None
+    rule, taken = UPDATES[name], [jnp.asarray(g) for g in gradients]
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(w: Any, state: Any, g: Any) -> Any:
+        updates, state = rule.update(g, state, w)
+        return optax.apply_updates(w, updates), state
+
+    w = jnp.zeros_like(taken[0])
+    state, t = rule.init(w), 0
+
+    def run() -> tuple[Any, ...]:
+        nonlocal w, state, t
+        for _ in range(steps):
+            t += 1
+            w, state = step(w, state, taken[t % 2])
+        return (np.asarray(jax.block_until_ready(w)),)
+
+    return run
 
 
 def full_objective(cell: Cell) -> Any:
@@ -168,7 +212,7 @@ def full_objective(cell: Cell) -> Any:
 
     def penalised(params: Any) -> Any:
         squares = sum((W * W).sum() for W, _ in params)
-        return objective(cell, params, x, y) + 0.5 * ALPHA / len(X) * squares
+        return objective(cell, params, x, y) + 0.5 * cell.alpha / len(X) * squares
 
     return penalised
 

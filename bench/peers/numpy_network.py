@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bench.cells import ALPHA, Cell
+from bench.cells import Cell
 from bench.start import views
 
 Array = NDArray[Any]
@@ -38,6 +38,7 @@ class Network:
         n_weights = w.size - sum(sizes[1:])
         self._weights, self._weight_grads = w[:n_weights], self.grad[:n_weights]
         self._scratch = np.empty(n_weights, dtype)
+        self._alpha = cell.alpha
 
     def outputs(self, X: Any) -> Array:
         """Raw outputs (B, K); overwritten by the next call."""
@@ -58,10 +59,10 @@ class Network:
         z, batch_size = self.outputs(X), X.shape[0]
         loss = self._value_and_delta(z, y)
         self._backward(X, z)
-        np.multiply(self._weights, ALPHA / batch_size, out=self._scratch)
+        np.multiply(self._weights, self._alpha / batch_size, out=self._scratch)
         self._weight_grads += self._scratch
         squares = float(np.dot(self._weights, self._weights))
-        return (loss + 0.5 * ALPHA * squares) / batch_size
+        return (loss + 0.5 * self._alpha * squares) / batch_size
 
     # Each loss: its sum over the batch; the derivative of its mean replaces the raw outputs.
 

@@ -91,8 +91,10 @@ def gradient(cell: Cell) -> Run:
     return lambda: (network.gradient(X, y), network.grad)
 
 
-def update_rule(name: str, gradients: Array, steps: int) -> Run:
+def update_rule(name: str, gradients: Array, steps: int) -> Run | None:
     """Updates by gradients that take turns, from zeros."""
+    if name not in RULES:
+        return None
     w = np.zeros(gradients.shape[1], gradients.dtype)
     step = RULES[name](w.size, w.dtype)
     t = 0

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.func import functional_call, grad_and_value
 
-from bench.cells import ALPHA, Cell
+from bench.cells import Cell
 from bench.peers import torch_peer
 from bench.peers.trainer import fit_run
 
@@ -63,7 +63,7 @@ class Trainer(torch_peer.Trainer):
         t.add_(1.0)
         total.add_(loss)
         for p, g, memory in zip(w, gradients, state, strict=True):
-            self._rule(p, g + ALPHA / self._cell.batch_size * p, t, memory)
+            self._rule(p, g + self._cell.alpha / self._cell.batch_size * p, t, memory)
 
     @torch.no_grad()
     def epoch(self, order: torch.Tensor) -> torch.Tensor:

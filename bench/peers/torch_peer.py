@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from bench.cells import ALPHA, Cell, samples
+from bench.cells import Cell, samples
 from bench.peers.trainer import fit_run
 from bench.start import flat, start, views
 
@@ -100,7 +100,7 @@ class Trainer:
         load(self._net, self._cell, w)
         # On the biases too, which changes nothing to speak of and spares a second group.
         self._optimizer = RULES[self._cell.solver](
-            self._net.parameters(), lr=1e-3, weight_decay=ALPHA / self._cell.batch_size
+            self._net.parameters(), lr=1e-3, weight_decay=self._cell.alpha / self._cell.batch_size
         )
 
     def batches(self, order: torch.Tensor) -> Any:
@@ -124,7 +124,7 @@ class Trainer:
     def penalty(self) -> Any:
         """Once an epoch: the updates know the penalty as weight decay."""
         squares = sum(float((W * W).sum()) for W in matrices(self._net))
-        return 0.5 * ALPHA / self._cell.batch_size * squares
+        return 0.5 * self._cell.alpha / self._cell.batch_size * squares
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         return predict(self._net, torch.from_numpy(X))
@@ -163,7 +163,7 @@ def objective(cell: Cell) -> tuple[nn.Sequential, Callable[[], tuple[torch.Tenso
 
     def terms() -> tuple[torch.Tensor, torch.Tensor]:
         squares = sum((l.weight**2).sum() for l in net[::2])
-        return data_loss(cell, net(X), y), 0.5 * ALPHA / len(X) * squares
+        return data_loss(cell, net(X), y), 0.5 * cell.alpha / len(X) * squares
 
     return net, terms
 

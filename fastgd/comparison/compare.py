@@ -13,12 +13,11 @@ import joblib
 from fastgd.comparison.problems import FunctionProblem, Problem, as_problems
 from fastgd.comparison.provenance import provenance
 from fastgd.comparison.reference import Reference, cost_ratios, reference
-from fastgd.comparison.result import Comparison
+from fastgd.comparison.result import MODES, TRACKS, Comparison
 from fastgd.comparison.runs import Budget, run_solver, single_threaded
 from fastgd.comparison.solvers import Solver, as_solvers, description
 from fastgd.comparison.tuning import TRIALS, Tuned, tune
 
-MODES, TRACKS = ("optimisation", "learning"), ("default", "tuned")
 # Learning rates of the sensitivity, as multiples of the one that is used.
 RATE_FACTORS = (0.1, 0.3, 3.0, 10.0)
 
@@ -98,6 +97,8 @@ def compare(
         raise ValueError(f"resume must be a Comparison, got {resume!r}.")
     if not (progress is None or callable(progress)):
         raise ValueError(f"progress must be callable, got {progress!r}.")
+    if not (n_jobs is None or (isinstance(n_jobs, Integral) and n_jobs != 0)):
+        raise ValueError(f"n_jobs must be None or a whole number other than 0, got {n_jobs!r}.")
     plan = _plan(solvers, problems, seeds, budget, track, mode, n_trials, random_state)
     comparison = _begun(plan, resume)
     stages = _stages(plan, comparison, sensitivity)
@@ -143,7 +144,7 @@ def _plan(
         budget = Budget(passes=float(budget))
     if not isinstance(budget, Budget):
         raise ValueError(f"budget must be a number of passes or a Budget, got {budget!r}.")
-    if not (budget.passes > 0 and budget.seconds > 0):
+    if not all(isinstance(one, Real) and one > 0 for one in budget):
         raise ValueError(f"budget must be positive, got {budget}.")
     if not isinstance(random_state, Integral) or random_state < 0:
         raise ValueError(
@@ -185,6 +186,12 @@ def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
         its = resume.declared.get(solver, mine)
         if its["method"] != mine["method"]:
             raise ValueError(f"resume has another solver {solver!r}: {its['method']}.")
+    for problem in plan.problems:
+        # Of two functions or networks of one name, the objectives differ where they begin.
+        for known in resume.references.get(problem.name, ())[:1]:
+            objective = problem.at(0).objective
+            if not known.begins_at(objective.fun(objective.x0)):
+                raise ValueError(f"resume has another problem {problem.name!r}.")
     wanted = set(fresh.solvers), set(fresh.problems), range(plan.seeds)
     fresh.runs = [
         run for run in resume.runs

@@ -7,6 +7,7 @@ unit to the weights, so that networks can be compared (Li, Xu, Taylor, Studer & 
 
 from __future__ import annotations
 
+import time
 import warnings
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ N_LEVELS = 30
 N_GRID = 41
 MARGIN = 0.15  # of the width of the paths, around them
 STEPS = 150
+# So much may a solver spend for each step: some call back only where they found a better point.
+CALLS_A_STEP = 100.0
 
 
 class Surface(NamedTuple):
@@ -121,11 +124,13 @@ FOR_NETWORKS = ("sgd", "momentum", "adam", "rmsprop", "lbfgs")
 class PathWatch(Watch):
     """Follows a run for its parameters alone, for a number of steps or epochs."""
 
-    def __init__(self, instance: Any, n_steps: int) -> None:
+    def __init__(self, instance: Any, n_steps: int, budget: Budget) -> None:
         self.points = [np.array(instance.objective.x0)]
         self.last = self.points[0]
         self.status = self.reason = ""
         self._n_steps = n_steps
+        self._budget = budget
+        self._seconds, self._resumed = 0.0, time.perf_counter()
 
     def begin(self) -> None:
         """The first point is known."""
@@ -145,9 +150,10 @@ class PathWatch(Watch):
 def path(solver: Solver, problem: Any, seed: int, n_steps: int) -> NDArray[np.float64]:
     """Parameters after each step on a function or epoch of a network, shape (T, n)."""
     instance = problem.at(seed)
-    watch = PathWatch(instance, n_steps)
+    budget = Budget(CALLS_A_STEP * n_steps, np.inf)
+    watch = PathWatch(instance, n_steps, budget)
     with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-        follow(solver, instance, watch, CostRatios(), Budget(np.inf, np.inf), seed)
+        follow(solver, instance, watch, CostRatios(), budget, seed)
     return np.array(watch.points)
 
 
@@ -217,6 +223,8 @@ def network_surface(
     objective: Any = network.at(seed).objective
     center = next(iter(paths.values()))[-1]
     if directions == "pca":
+        if not any(np.ptp(points, axis=0).any() for points in paths.values()):
+            raise ValueError(f"No path moves in {n_steps} steps: there are no directions to show.")
         plane, shares = principal_directions(np.concatenate(list(paths.values())) - center)
         labels = tuple(f"direction {i + 1} ({share:.0%})" for i, share in enumerate(shares))
     else:
@@ -322,7 +330,7 @@ def save(surfaces: list[Surface], file: Any) -> None:
     import matplotlib.pyplot as plt
 
     file = str(file)
-    if not file.endswith(".gif"):
+    if not file.lower().endswith(".gif"):
         figure = picture(surfaces)
         figure.savefig(file, dpi=130)
         plt.close(figure)

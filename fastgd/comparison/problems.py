@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from fastgd.comparison.function_objective import FunctionObjective
 from fastgd.datasets import load_mnist
 from fastgd.neural_network import MLPClassifier, MLPRegressor
+from fastgd.neural_network.validation import HeldOut
 
 # Of the samples; the rest is trained on.
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
@@ -31,7 +32,7 @@ class Figures(NamedTuple):
     Attributes
     ----------
     loss : float
-        Mean loss without the penalty.
+        Mean of the network's own loss, without the penalty.
     score : float
         Accuracy, or R² in regression.
     """
@@ -96,41 +97,28 @@ class NetworkInstance:
         # One thread for each run; several runs share the processors.
         self.estimator = estimator.set_params(random_state=seed, n_jobs=1)
         self.X, self.y = X_train, y_train
-        self.objective = self.estimator.objective(X_train, y_train)
-        self._held_out = {"validation": (X_val, y_val), "test": (X_test, y_test)}
+        self.estimator._validate_params()
+        training, w = self.estimator._before_training(X_train, y_train)
+        self.objective = training.objective(w)
+        self._validation = self._held_out(training, X_val, y_val)
+        self._test = self._held_out(training, X_test, y_test)
+
+    def _held_out(self, training: Any, X: NDArray[Any], y: NDArray[Any]) -> HeldOut:
+        X, y = self.estimator._check_validation_set(X, y, training.dtype)
+        return self.estimator._hold_out(training, X, y, None)
 
     def validation(self, w: NDArray[Any]) -> Figures:
-        return self._figures(w, *self._held_out["validation"])
+        return _figures(self._validation, w)
 
     def test(self, w: NDArray[Any]) -> Figures:
-        return self._figures(w, *self._held_out["test"])
-
-    def _figures(self, w: NDArray[Any], X: NDArray[Any], y: NDArray[Any]) -> Figures:
-        if not np.isfinite(w).all():
-            return NOTHING
-        self.estimator.set_weights(w)
-        with np.errstate(all="ignore"):
-            if is_classifier(self.estimator):
-                return classification_figures(self.estimator, X, y)
-            residuals = np.asarray(self.estimator.predict(X)) - y
-            spread = float(np.mean((y - y.mean(axis=0)) ** 2))
-            square = float(np.mean(residuals**2))
-            return Figures(0.5 * square, 1 - square / spread if spread > 0 else np.nan)
+        return _figures(self._test, w)
 
 
-def classification_figures(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Figures:
-    """Cross-entropy where the network has probabilities, and accuracy."""
-    if not hasattr(estimator, "predict_proba"):
-        return Figures(np.nan, float(estimator.score(X, y)))
-    p = estimator.predict_proba(X)
-    if np.ndim(y) == 2:  # several labels a sample
-        right = np.where(y > 0, p, 1 - p)
-        loss = -np.log(np.maximum(right, np.finfo(p.dtype).tiny)).sum(axis=1).mean()
-        return Figures(float(loss), float(np.mean(((p > 0.5) == (y > 0)).all(axis=1))))
-    own = np.searchsorted(estimator.classes_, y)
-    accuracy = float(np.mean(p.argmax(axis=1) == own))
-    smallest = np.finfo(p.dtype).tiny
-    return Figures(float(-np.log(np.maximum(p[np.arange(len(y)), own], smallest)).mean()), accuracy)
+def _figures(samples: HeldOut, w: NDArray[Any]) -> Figures:
+    if not np.isfinite(w).all():
+        return NOTHING
+    with np.errstate(all="ignore"):
+        return Figures(samples.loss(w), samples.score(w))
 
 
 @dataclass(frozen=True)

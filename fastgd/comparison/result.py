@@ -33,6 +33,7 @@ FORMAT = 1
 TARGETS = (1e-1, 1e-3, 1e-5)
 LEARNING_TARGETS = (1e-1, 3e-2, 1e-2)
 AXES = ("passes", "seconds")
+MODES, TRACKS = ("optimisation", "learning"), ("default", "tuned")
 # Fields of a run that may say "inf" and mean it.
 TEXTS = {"solver", "problem", "status", "stop_reason"}
 
@@ -227,27 +228,39 @@ class Comparison:
         Raises
         ------
         ValueError
-            A run used a seed of the tuning, solvers were tuned with unequal trials or seconds, or
-            the costs of a run do not grow from 0.
+            A run used a seed of the tuning, solvers were tuned with unequal trials or seconds, the
+            costs of a run do not grow from 0, or parts do not belong together.
         """
+        if not self.solvers or not self.problems:
+            raise ValueError("There is no solver, or no problem.")
+        for name, value, allowed in (("mode", self.mode, MODES), ("track", self.track, TRACKS)):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}.")
+        self._check_runs()
+        self._check_tuning()
+
+    def _check_runs(self) -> None:
         if len({run.key for run in self.runs}) < len(self.runs):
             raise ValueError("A solver has two runs on the same problem and seed.")
-        starts: dict[tuple[str, int], float] = {}
         for run in self.runs:
+            if run.solver not in self.declared or run.problem not in self.problems:
+                raise ValueError(f"{run.key}: the solver or the problem is not declared.")
             if self.track == "default" and run.settings:
                 raise ValueError(f"{run.key}: other settings than declared, {run.settings}.")
-            if starts.setdefault((run.problem, run.seed), run.initial) != run.initial:
-                raise ValueError(f"{run.key}: another initial objective than the other solvers.")
             if run.seed >= FIRST_TUNING_SEED:
                 raise ValueError(f"{run.key}: the seed belongs to the tuning.")
             if run.seed >= len(self.references.get(run.problem, ())):
                 raise ValueError(f"{run.key}: there is no reference for this seed.")
+            if not self.references[run.problem][run.seed].begins_at(run.initial):
+                raise ValueError(f"{run.key}: another initial objective than its reference.")
             for axis in AXES:
                 costs = getattr(run, axis)
                 if not costs or costs[0] != 0 or any(b < a for a, b in itertools.pairwise(costs)):
                     raise ValueError(f"{run.key}: {axis} must grow from 0, got {costs[:3]}…")
             if len({len(curve) for curve in run.curves}) > 1:
                 raise ValueError(f"{run.key}: the curves are of unequal length.")
+
+    def _check_tuning(self) -> None:
         for problem in {tuned.problem for tuned in self.tuning}:
             tuned = [t for t in self.tuning if t.problem == problem and t.trials]
             if len({t.allowed_seconds for t in tuned}) > 1:
@@ -265,6 +278,10 @@ class Comparison:
         """Write everything, raw curves included, to one file."""
         text = json.dumps({"format": FORMAT, **_plain(dataclasses.asdict(self))})
         path = Path(path)
+        if path.exists() and not path.is_file():  # a pipe or a device, which is not replaced
+            path.write_text(text, "utf-8")
+            return
+        path = path.resolve()  # of a link, what it points to
         temporary = path.with_name(f"{path.name}.part")
         temporary.write_text(text, "utf-8")
         temporary.replace(path)
@@ -341,7 +358,7 @@ def _plain(value: Any) -> Any:
 
 def _revived(record: dict[str, Any]) -> dict[str, Any]:
     return record | {
-        "budget": Budget(**record["budget"]),
+        "budget": Budget(**_numbers(record["budget"])),
         "runs": [_run(run) for run in record["runs"]],
         "sensitivity": [_run(run) for run in record["sensitivity"]],
         "references": {
@@ -350,7 +367,7 @@ def _revived(record: dict[str, Any]) -> dict[str, Any]:
         },
         "ratios": {name: CostRatios(**_numbers(one)) for name, one in record["ratios"].items()},
         "tuning": [
-            Tuned(**(t | {"trials": [Trial(**_numbers(trial)) for trial in t["trials"]]}))
+            Tuned(**(_numbers(t) | {"trials": [Trial(**_numbers(one)) for one in t["trials"]]}))
             for t in record["tuning"]
         ],
     }

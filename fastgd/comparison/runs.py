@@ -64,7 +64,10 @@ class Budget(NamedTuple):
 
 
 class CostRatios(NamedTuple):
-    """Cost of an evaluation in passes, that is, relative to a value with its gradient."""
+    """Cost of an evaluation in passes, that is, relative to a value with its gradient.
+
+    That of normal equations is what they cost besides the value and the gradient.
+    """
 
     fun: float = 0.4
     hessp: float = 2.0
@@ -169,6 +172,11 @@ class Watch:
         self._n_told = 0
         self._resumed = time.perf_counter()
 
+    @property
+    def seconds(self) -> float:
+        """What the solver has spent by now."""
+        return self._seconds + time.perf_counter() - self._resumed
+
     def begin(self) -> None:
         """Note the initial parameters, and start the clock."""
         self._note(0.0, self._instance.objective.x0)
@@ -176,7 +184,7 @@ class Watch:
 
     def tell(self, w: NDArray[Any], passes: float) -> bool:
         """Note where the run is, after so many passes; whether it is to end."""
-        self._seconds += time.perf_counter() - self._resumed
+        self._seconds = self.seconds
         self._n_told += 1
         over = not np.isfinite(w).all() or self._is_over(passes)
         if self._n_told % self._every == 0 or over:
@@ -190,7 +198,7 @@ class Watch:
     def end(self, w: NDArray[Any], passes: float) -> None:
         """Note where a solver ended by itself."""
         if passes > self.passes[-1] or not np.array_equal(w, self.last):
-            self._seconds += time.perf_counter() - self._resumed
+            self._seconds = self.seconds
             self._note(passes, w)
             self._has_diverged()
 
@@ -215,6 +223,12 @@ class Watch:
         for curve in (self.passes, self.spent, self.objective, self.validation):
             curve[1:-1] = curve[2:-1:2]
 
+    def stop_within_an_iteration(self, passes: float) -> None:
+        """Note that a solver was stopped where it had not called back for long."""
+        self._seconds = self.seconds
+        self._is_over(passes)
+        self.reason += ", within an iteration"
+
     def _is_over(self, passes: float) -> bool:
         if passes >= self._budget.passes:
             self.reason = f"budget of {self._budget.passes:g} passes"
@@ -236,7 +250,7 @@ class Watch:
 
 
 class OverBudgetError(Exception):
-    """A solver that calls back too rarely has used up its passes."""
+    """A solver that calls back too rarely has used up twice its budget."""
 
 
 class Metered:
@@ -246,12 +260,15 @@ class Metered:
     ----------
     objective : Objective or FunctionObjective
     ratios : CostRatios
-    passes : float
-        What a solver may spend.
+    watch : Watch
+        Knows the seconds.
+    budget : Budget
+        Of which a solver may spend twice as much within an iteration.
     """
 
-    def __init__(self, objective: Any, ratios: CostRatios, passes: float) -> None:
-        self._objective, self._ratios, self._passes = objective, ratios, passes
+    def __init__(self, objective: Any, ratios: CostRatios, watch: Watch, budget: Budget) -> None:
+        self._objective, self._ratios, self._watch = objective, ratios, watch
+        self._budget = budget
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._objective, name)
@@ -266,7 +283,8 @@ class Metered:
 
     def _check(self) -> None:
         objective = self._objective
-        if self._ratios.passes(objective.counts, objective.n_parameters) >= self._passes:
+        passes = self._ratios.passes(objective.counts, objective.n_parameters)
+        if passes >= 2 * self._budget.passes or self._watch.seconds >= 2 * self._budget.seconds:
             raise OverBudgetError
 
 
@@ -399,13 +417,13 @@ def _run_on_objective(
             raise StopIteration
 
     watch.begin()
-    metered = Metered(objective, ratios, 2 * budget.passes)
+    metered = Metered(objective, ratios, watch, budget)
     try:
         result = _minimize(solver.method, metered, told, seed)
     except StopIteration:
         return steps  # a method of a user's that lets it through
     except OverBudgetError:
-        watch.reason = f"budget of {budget.passes:g} passes, within an iteration"
+        watch.stop_within_an_iteration(passes())
         return steps
     if not watch.reason:
         watch.reason = str(result.message)

@@ -153,7 +153,7 @@ def _as_solver(one: Any) -> Solver:
         return SOLVERS[one]
     if is_rule(one):
         rate = one.learning_rate
-        space = {"learning_rate": (rate / AROUND_DEFAULT, rate * AROUND_DEFAULT)}
+        space = {"learning_rate": (rate / AROUND_DEFAULT, rate * AROUND_DEFAULT)} if rate else {}
         return Solver(type(one).__name__, one, space=space)
     if callable(one) and not isinstance(one, type):
         return Solver(getattr(one, "__name__", type(one).__name__), one, order=2)

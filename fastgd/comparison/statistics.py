@@ -134,10 +134,14 @@ class Verdict(NamedTuple):
 def compare_pair(first: NDArray[np.float64], second: NDArray[np.float64], budget: float) -> Verdict:
     """The ratio of costs, paired seed by seed, with Student's interval of its logarithm.
 
-    A miss counts as twice the budget; two misses of a seed are a tie.  (The bootstrap over ten
+    A miss counts as twice the budget, or where that is infinite, as twice the largest cost; two
+    misses of a seed are a tie.  (The bootstrap over ten
     seeds or fewer gives intervals that are too narrow: of 95 % intervals, 90 % cover with ten
     seeds and 74 % with three.  One seed alone can show nothing.)
     """
+    if math.isinf(budget):
+        costs = np.append(first, second)
+        budget = float(costs[np.isfinite(costs)].max(initial=0.0)) or 1.0
     cap = MISSED * budget
     tiny = 1e-12 * budget
     logs = np.log(np.clip(second, tiny, cap)) - np.log(np.clip(first, tiny, cap))

@@ -37,7 +37,8 @@ from fastgd.solvers import Objective
 
 # What is known of the classes and of a training that goes on, beside the public attributes.
 PRIVATE_STATE = (
-    "_label_binarizer", "_loss", "_optimizer", "_no_improvement_count", "_random_state",
+    "_label_binarizer", "_loss", "_activations", "_optimizer", "_no_improvement_count",
+    "_random_state",
 )  # fmt: skip
 
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
@@ -193,10 +194,15 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         X, y, sample_weight, problem = self._problem(X, y, sample_weight, incremental, first_pass)
         if X_val is not None:
             X_val, y_val = self._check_validation_set(X_val, y_val, X.dtype)
+            if self._stops_early and X_val.shape[0] < 2 and not is_classifier(self):
+                raise ValueError("X_val must have at least 2 samples: the R² of one is no number.")
         context = None
         if hasattr(self, "_skl_callbacks") and not incremental:
-            n_tasks = self.max_iter * (self.n_init if first_pass else 1)
-            context = self._init_callback_context(max_subtasks=n_tasks + 1)
+            # A solver ends with one more task in each start; of what dual annealing calls back for,
+            # there is no limit.
+            n_tasks = (self.max_iter + 1) * (self.n_init if first_pass else 1)
+            unlimited = self.solver == "dual-annealing"
+            context = self._init_callback_context(max_subtasks=None if unlimited else n_tasks)
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         samples = X, y, sample_weight, X_val, y_val
         if first_pass:
@@ -217,12 +223,15 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             sizes = (X.shape[1], *sizes_of(self.coefs_)[1:])
             X = X.astype(flat_parameters(self.coefs_, self.intercepts_, sizes).dtype, copy=False)
         targets, loss, n_outputs = self._encode(y, X.dtype)
+        self.out_activation_, self._loss = loss.out_activation, loss
         layers = self._network(X.shape[1], n_outputs)
+        self._activations = self._per_hidden_layer("activation", len(layers) - 1)
         weights = self._weigh_classes(y, sample_weight, incremental)
+        if weights is not None and not weights.astype(X.dtype).any():
+            raise ValueError(f"No sample has a weight above 0 in {X.dtype}.")
         data = as_data(X, targets, weights)
         problem = Problem(layers, loss, float(self.alpha), data, X.shape[0], X.dtype, self.n_jobs)
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
-        self.out_activation_, self._loss = loss.out_activation, loss
         self._random_state = check_random_state(self.random_state)
         return X, y, sample_weight, problem
 

@@ -49,14 +49,16 @@ def _check_probabilities(y: NDArray[Any]) -> None:
 
 
 def _gives_margins(estimator: Any) -> bool:
-    return bool(estimator._loss_class(False).out_activation == "identity")
+    """By the loss of the fit; before there is one, by the parameter."""
+    loss = estimator._loss if hasattr(estimator, "_loss") else estimator._loss_class(False)
+    return loss.out_activation not in ("logistic", "softmax")
 
 
 def _gives_probabilities(estimator: Any) -> bool:
     if _gives_margins(estimator):
+        loss = getattr(estimator, "_loss", estimator.loss)
         raise AttributeError(
-            f"probabilities are not available with loss={estimator.loss!r}, whose outputs are"
-            " margins."
+            f"probabilities are not available with loss={loss!r}, whose outputs are margins."
         )
     return True
 
@@ -148,8 +150,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     # Targets.
 
     def _check_targets(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        if isinstance(self.loss, str) and self.loss == "kl_divergence" and np.ndim(y) == 2:
-            return self._check_probabilities(X, y, reset)
+        is_kl = isinstance(self.loss, KLDivergence) or (
+            isinstance(self.loss, str) and self.loss == "kl_divergence"
+        )
+        if is_kl and np.ndim(y) == 2:
+            return self._check_probabilities(X, y, incremental, reset)
         X, y = validate_data(
             self, X, y, accept_sparse=["csr"], multi_output=True,
             dtype=(np.float64, np.float32), order="C", reset=reset,
@@ -174,14 +179,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         return X, y
 
-    def _check_probabilities(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+    def _check_probabilities(
+        self, X: Any, y: Any, incremental: bool, reset: bool
+    ) -> tuple[Any, Any]:
         X, y = validate_data(
             self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), order="C", reset=reset,
         )  # fmt: skip
         _check_probabilities(y)
-        self.classes_ = np.arange(y.shape[1])
-        self._label_binarizer = LabelBinarizer().fit(self.classes_)
+        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+            self.classes_ = np.arange(y.shape[1])
+            self._label_binarizer = LabelBinarizer().fit(self.classes_)
+        elif len(self.classes_) != y.shape[1]:
+            raise ValueError(
+                f"y has {y.shape[1]} columns of probabilities, but `self.classes_` has"
+                f" {self.classes_}."
+            )
         return X, y
 
     @property
@@ -245,9 +258,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 " samples. Pass the weights that compute_class_weight('balanced', ...) gives for"
                 " all of them as a dict."
             )
+        if self._is_probabilities(y):
+            raise ValueError(
+                "class_weight is for labels, but y has probabilities of classes. Pass sample_weight"
+                " in its place."
+            )
         if isinstance(self.class_weight, dict) and np.ndim(y) == 1:
             compute_class_weight(self.class_weight, classes=self.classes_, y=y)  # unknown labels
         weights = compute_sample_weight(self.class_weight, y)
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(
+                f"class_weight must be finite and not negative, got {self.class_weight!r}."
+            )
         return weights if sample_weight is None else weights * sample_weight
 
     # Prediction.
@@ -269,10 +291,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return self.classes_[self._predict_with("codes", X)]
         return self._labels(self._outputs(X))
 
+    @property
+    def _threshold(self) -> Any:
+        """Outputs above it mean the second of two classes."""
+        return getattr(self._loss, "threshold", 0.5)
+
     def _labels(self, outputs: NDArray[Any]) -> NDArray[Any]:
         if self._one_output_a_class:
             return self.classes_[outputs.argmax(axis=1)]
-        threshold = getattr(self._loss, "threshold", 0.5)
+        threshold = self._threshold
         if outputs.shape[1] == 1:
             outputs = outputs.ravel()
             if self.classes_.size == 2:
@@ -280,9 +307,33 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._label_binarizer.inverse_transform(outputs, threshold)
 
     def _score_outputs(self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any) -> float:
-        if np.ndim(y) == 2 and isinstance(self._loss, KLDivergence):
+        if self._is_probabilities(y):
             y = self.classes_[y.argmax(axis=1)]
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
+
+    def _is_probabilities(self, y: Any) -> bool:
+        return np.ndim(y) == 2 and isinstance(self._loss, KLDivergence)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of ``predict(X)``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels; with the KL divergence also probabilities, whose largest is the label.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        score : float
+            Share of the samples that are predicted right.
+        """
+        if hasattr(self, "_loss") and self._is_probabilities(y):
+            y = self.classes_[np.asarray(y).argmax(axis=1)]
+        return float(super().score(X, y, sample_weight=sample_weight))
 
     @available_if(_gives_margins)
     def decision_function(self, X: Any) -> NDArray[Any]:
@@ -299,6 +350,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             For two classes, above 0 means ``classes_[1]``.
         """
         outputs = self._outputs(X)
+        if not self._one_output_a_class:
+            outputs = outputs - self._threshold
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     @available_if(_gives_probabilities)
@@ -360,10 +413,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self : object
             The trained estimator.
         """
-        if _check_partial_fit_first_call(self, classes):
-            multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-        return self._fit(X, y, sample_weight, None, None, incremental=True)
+        with self._kept_if_this_fails():
+            if _check_partial_fit_first_call(self, classes):
+                multilabel = type_of_target(y).startswith("multilabel")
+                self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+            return self._fit(X, y, sample_weight, None, None, incremental=True)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

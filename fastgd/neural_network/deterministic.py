@@ -41,9 +41,10 @@ def train_by_solver(
             " finite. The input data may contain large values and need to be preprocessed."
         )
     tasks.begin(w)
-    is_disturbed = estimator.solver in OF_VECTORS and objective.n_threads > 1
+    # Sums by several threads have other bits, and BLAS's threads would disturb ours.
+    of_vectors = estimator.solver in OF_VECTORS
     try:
-        with quiet_blas() if is_disturbed else contextlib.nullcontext():
+        with quiet_blas() if of_vectors else contextlib.nullcontext():
             result = SOLVERS[estimator.solver](
                 objective,
                 recorder.x.copy(),

@@ -76,11 +76,11 @@ class FittedNetwork(Settings, ABC):
         network, predictor = _predictors.pop(self, nothing) if is_hashable else nothing
         loss = self._loss if hasattr(self, "_loss") else self._chosen_loss()
         arrays = (*self.coefs_, *self.intercepts_)
-        activations = self._per_hidden_layer("activation", len(self.coefs_) - 1)
+        activations = self._activations_of_fit()
         wanted = Network(arrays, activations, loss, self.n_jobs)
         if network is None or not network.is_same(wanted):
-            # The network is that of the parameters: hidden_layer_sizes and loss may have been
-            # changed for a next fit.
+            # The network is that of the fit: hidden_layer_sizes, activation and loss may have been
+            # changed for a next one.
             sizes = sizes_of(self.coefs_)
             w = flat_parameters(self.coefs_, self.intercepts_, sizes)
             predictor = Predictor(layer_table(sizes, activations), w, loss, self.n_jobs)
@@ -90,6 +90,12 @@ class FittedNetwork(Settings, ABC):
         if is_hashable and getattr(arrays[0], "base", None) is predictor.w:
             _predictors[self] = wanted, predictor
         return result
+
+    def _activations_of_fit(self) -> tuple[str, ...]:
+        activations: tuple[str, ...] = getattr(self, "_activations", ())
+        if len(activations) == len(self.coefs_) - 1:
+            return activations
+        return self._per_hidden_layer("activation", len(self.coefs_) - 1)
 
     def _validate_samples(self, X: Any, n_features: int, dtype: Any) -> Any:
         if self._needs_no_validation(X, n_features, dtype):

@@ -81,10 +81,11 @@ def _goes_on(
 ) -> bool:  # fmt: skip
     """Record an epoch; whether another one follows."""
     _record_epoch(estimator, runner)
+    solution = runner.optimizer.solution(w)
     if held_out is not None:
-        improved = _record_validation(estimator, held_out, w)
+        improved = _record_validation(estimator, held_out, solution)
         if estimator.early_stopping and improved:
-            best_w[:] = w
+            best_w[:] = solution
     if _has_diverged(estimator, w):
         estimator.stop_reason_ = "diverged: the parameters are not finite any more"
         return False
@@ -92,7 +93,7 @@ def _goes_on(
     if policy == "invscaling":
         rule_rate = runner.optimizer.rule.learning_rate
         runner.optimizer.learning_rate = rule_rate / (estimator.t_ + 1) ** estimator.power_t
-    if tasks.end(w):
+    if tasks.end(solution):
         estimator.stop_reason_ = "stopped by a callback"
         return False
     if estimator._no_improvement_count > estimator.n_iter_no_change:

@@ -85,6 +85,9 @@ class Optimizer:
         if w.dtype not in (np.float32, np.float64):
             raise ValueError(f"w must be of dtype float32 or float64, got {w.dtype}.")
         self.rule = checked(rule)
+        solution, names = getattr(rule, "solution", None), tuple(getattr(rule, "state", ()))
+        if solution is not None and solution not in names:
+            raise ValueError(f"solution must be one of the rule's state {names}, got {solution!r}.")
         if not is_ours(type(rule)):
             check_indices(self.rule, w.dtype)
         self.learning_rate: float = self.rule.learning_rate

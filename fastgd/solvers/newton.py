@@ -52,7 +52,7 @@ def newton(
     value, g = objective.fun_and_grad(x)
     nit, status = 0, CONVERGED
     while not (size := np.linalg.norm(g, np.inf)) <= tol:
-        if np.isnan(size):
+        if not np.isfinite(size):
             status = NOT_A_NUMBER
             break
         if nit == maxiter:
@@ -75,7 +75,7 @@ def newton(
 
 def newton_step(hessian: NDArray[np.float64], g: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solve (H + λI) p = −g with the first λ of 0, 1e-3, 2e-3, 4e-3 … that makes it possible."""
-    if not np.isfinite(hessian).all():
+    if not (np.isfinite(hessian).all() and np.isfinite(g).all()):
         return -g
     lowest = hessian.diagonal().min()
     shift = 0.0 if lowest > 0 else LEAST_SHIFT - lowest
