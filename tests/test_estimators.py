@@ -818,3 +818,12 @@ def test_a_solution_that_is_no_state():
 
     with pytest.raises(ValueError, match=r"solution must be one of .* \(\), got 'average'"):
         Optimizer(Wrong(), np.zeros(3))
+
+
+def test_weights_whose_squares_float32_does_not_hold():
+    net = MLPRegressor(
+        "absolute_error", (3,), activation="tanh", max_norm=1.0, max_iter=1,
+        init=lambda n_in, n_out, rng: np.full((n_in, n_out), 1e20),
+    )  # fmt: skip
+    net.fit(np.eye(4, dtype=np.float32), np.arange(4))
+    np.testing.assert_allclose(np.linalg.norm(net.coefs_[0], axis=0), 1.0, rtol=1e-6)

@@ -207,3 +207,20 @@ def test_table_holds_every_schedule():
         if isinstance(cls, type) and cls.__module__ == schedules.__name__
     }
     assert public == set(SCHEDULES.values())
+
+
+def test_a_class_is_no_schedule():
+    with pytest.raises(ValueError, match=r"schedule must be .* such as OneCycle\(\), got OneCycle"):
+        schedules.over(schedules.OneCycle, 100)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.CosineDecay(total_steps="a"), "total_steps must be in .* got 'a'"),
+        (lambda: schedules.LinearWarmup(2, then="cosine"), "then must be .* got 'cosine'"),
+    ],
+)
+def test_fields_that_are_no_numbers(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastgd.neural_network import MLPRegressor
+from fastgd.optimizers import OPTIMIZERS
 from fastgd.studies import STUDIES
 from fastgd.studies.learning_rate import largest_eigenvalue
 from fastgd.studies.study import diabetes
@@ -59,16 +60,15 @@ def test_the_edge_of_the_learning_rate_is_where_theory_says():
     )
 
 
-def test_small_batches_take_longer_and_a_single_one_learns_least():
+def test_a_single_batch_learns_least():
     of = columns(result("batch-size"))
     accuracy = next(values for name, values in of.items() if "passes" in name)
-    assert of["ms a pass"][0] > 2 * of["ms a pass"][-1]
     assert accuracy[-1] == min(accuracy)
 
 
 def test_every_rule_has_a_rate_at_which_it_learns():
     of = columns(result("optimizers"))
-    assert len(set(of["rule"])) == 12
+    assert set(of["rule"]) == set(OPTIMIZERS)
     assert min(of["test accuracy"]) > 0.85
     assert dict(zip(of["rule"], of["state arrays"], strict=True))["sgd"] == 0
 

@@ -1,6 +1,6 @@
 """A network in plain NumPy, as somebody would write it who knows NumPy well.
 
-All buffers are allocated once, every operation writes in place, and the parameters are one flat
+Buffers are allocated once, operations write in place, and the parameters are one flat
 vector, so that an update is a dozen calls whatever the number of layers.
 """
 

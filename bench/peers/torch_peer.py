@@ -89,7 +89,7 @@ class Trainer:
 
     def __init__(self, cell: Cell, X: Any, y: NDArray[Any]) -> None:
         self._cell, self._net = cell, network(cell)
-        self._X = tensors(cell, X)
+        self._X = tensors(X)
         kind = np.int64 if cell.loss == "log_loss" else cell.dtype
         self._y = torch.from_numpy(y.astype(kind))
 
@@ -130,7 +130,7 @@ class Trainer:
         return predict(self._net, torch.from_numpy(X))
 
 
-def tensors(cell: Cell, X: Any) -> tuple[torch.Tensor, ...]:
+def tensors(X: Any) -> tuple[torch.Tensor, ...]:
     """The input; of a CSR matrix the columns and the values of each row."""
     if not scipy.sparse.issparse(X):
         return (torch.from_numpy(X),)

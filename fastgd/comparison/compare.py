@@ -99,9 +99,9 @@ def compare(
         raise ValueError(f"progress must be callable, got {progress!r}.")
     if not (n_jobs is None or (isinstance(n_jobs, Integral) and n_jobs != 0)):
         raise ValueError(f"n_jobs must be None or a whole number other than 0, got {n_jobs!r}.")
-    plan = _plan(solvers, problems, seeds, budget, track, mode, n_trials, random_state)
-    comparison = _begun(plan, resume)
-    stages = _stages(plan, comparison, sensitivity)
+    request = _request(solvers, problems, seeds, budget, track, mode, n_trials, random_state)
+    comparison = _begun(request, resume)
+    stages = _stages(request, comparison, sensitivity)
     try:
         for what, jobs, keep in stages:
             _run_all(what, jobs, keep, n_jobs, progress)
@@ -114,7 +114,7 @@ def compare(
     return comparison
 
 
-class Plan(NamedTuple):
+class Request(NamedTuple):
     """The checked arguments."""
 
     solvers: list[Solver]
@@ -127,10 +127,10 @@ class Plan(NamedTuple):
     random_state: int
 
 
-def _plan(
+def _request(
     solvers: Any, problems: Any, seeds: int, budget: Any, track: str, mode: str, n_trials: int,
     random_state: int,
-) -> Plan:  # fmt: skip
+) -> Request:  # fmt: skip
     for name, value, allowed in (
         ("track", track, TRACKS), ("mode", mode, MODES), ("n_trials", n_trials, TRIALS),
     ):  # fmt: skip
@@ -155,12 +155,12 @@ def _plan(
         chosen = [problem for problem in chosen if not isinstance(problem, FunctionProblem)]
         if not chosen:
             raise ValueError("mode='learning' needs problems with samples, but got functions only.")
-    return Plan(
+    return Request(
         as_solvers(solvers), chosen, int(seeds), budget, track, mode, n_trials, random_state
     )
 
 
-def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
+def _begun(request: Request, resume: Comparison | None) -> Comparison:
     """A comparison without runs, or the one to go on with."""
     declared = {
         solver.name: {
@@ -168,17 +168,18 @@ def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
             "full_batch": solver.full_batch,
             "learning_rate": getattr(solver.method, "learning_rate", None),
         }
-        for solver in plan.solvers
+        for solver in request.solvers
     }  # fmt: skip
     fresh = Comparison(
-        [solver.name for solver in plan.solvers], [problem.name for problem in plan.problems],
-        plan.seeds, plan.mode, plan.track, plan.budget, [], {}, {}, declared,
-        provenance=provenance(), n_trials=plan.n_trials, random_state=plan.random_state,
+        [solver.name for solver in request.solvers],
+        [problem.name for problem in request.problems],
+        request.seeds, request.mode, request.track, request.budget, [], {}, {}, declared,
+        provenance=provenance(), n_trials=request.n_trials, random_state=request.random_state,
     )  # fmt: skip
     if resume is None:
         return fresh
     names = ("mode", "track", "budget")
-    for name in (*names, "n_trials", "random_state") if plan.track == "tuned" else names:
+    for name in (*names, "n_trials", "random_state") if request.track == "tuned" else names:
         mine, its = getattr(fresh, name), getattr(resume, name)
         if mine != its:
             raise ValueError(f"resume has {name}={its!r}, which must be the same, got {mine!r}.")
@@ -186,13 +187,13 @@ def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
         its = resume.declared.get(solver, mine)
         if its["method"] != mine["method"]:
             raise ValueError(f"resume has another solver {solver!r}: {its['method']}.")
-    for problem in plan.problems:
+    for problem in request.problems:
         # Of two functions or networks of one name, the objectives differ where they begin.
         for known in resume.references.get(problem.name, ())[:1]:
             objective = problem.at(0).objective
             if not known.begins_at(objective.fun(objective.x0)):
                 raise ValueError(f"resume has another problem {problem.name!r}.")
-    wanted = set(fresh.solvers), set(fresh.problems), range(plan.seeds)
+    wanted = set(fresh.solvers), set(fresh.problems), range(request.seeds)
     fresh.runs = [
         run for run in resume.runs
         if run.solver in wanted[0] and run.problem in wanted[1] and run.seed in wanted[2]
@@ -205,7 +206,7 @@ def _begun(plan: Plan, resume: Comparison | None) -> Comparison:
     ]
     fresh.ratios = {name: r for name, r in resume.ratios.items() if name in wanted[1]}
     fresh.references = {
-        name: list(of_seeds[: plan.seeds])
+        name: list(of_seeds[: request.seeds])
         for name, of_seeds in resume.references.items() if name in wanted[1]
     }  # fmt: skip
     return fresh
@@ -223,25 +224,25 @@ def _alone(job: Job) -> Any:
 Stage = tuple[str, Sequence[Job], Callable[[Any], None]]
 
 
-def _stages(plan: Plan, comparison: Comparison, sensitivity: bool) -> Iterator[Stage]:
+def _stages(request: Request, comparison: Comparison, sensitivity: bool) -> Iterator[Stage]:
     """What there is to do, each part when the one before it is done."""
-    missing = [problem for problem in plan.problems if problem.name not in comparison.ratios]
+    missing = [problem for problem in request.problems if problem.name not in comparison.ratios]
     # One after the other and alone, because they are timed.
     for problem in missing:
         comparison.ratios[problem.name] = _alone(partial(cost_ratios, problem))
-    yield _references(plan, comparison)
-    if plan.track == "tuned":
-        yield _tuning(plan, comparison)
-    yield _final_runs(plan, comparison)
+    yield _references(request, comparison)
+    if request.track == "tuned":
+        yield _tuning(request, comparison)
+    yield _final_runs(request, comparison)
     if sensitivity:
-        yield _sensitivity(plan, comparison)
+        yield _sensitivity(request, comparison)
 
 
-def _references(plan: Plan, comparison: Comparison) -> Stage:
+def _references(request: Request, comparison: Comparison) -> Stage:
     jobs = [
-        partial(_named_reference, problem, seed, plan.mode)
-        for problem in plan.problems
-        for seed in range(len(comparison.references.get(problem.name, ())), plan.seeds)
+        partial(_named_reference, problem, seed, request.mode)
+        for problem in request.problems
+        for seed in range(len(comparison.references.get(problem.name, ())), request.seeds)
     ]
 
     def keep(result: tuple[str, int, Reference]) -> None:
@@ -257,13 +258,13 @@ def _named_reference(problem: Problem, seed: int, mode: str) -> tuple[str, int, 
     return problem.name, seed, reference(problem, seed, mode)
 
 
-def _tuning(plan: Plan, comparison: Comparison) -> Stage:
+def _tuning(request: Request, comparison: Comparison) -> Stage:
     done = {(tuned.problem, tuned.solver) for tuned in comparison.tuning}
     jobs = [
-        partial(tune, solver, problem, plan.n_trials, plan.budget, plan.mode,
-                comparison.ratios[problem.name], plan.random_state)
-        for problem in plan.problems
-        for solver in plan.solvers
+        partial(tune, solver, problem, request.n_trials, request.budget, request.mode,
+                comparison.ratios[problem.name], request.random_state)
+        for problem in request.problems
+        for solver in request.solvers
         if (problem.name, solver.name) not in done
     ]  # fmt: skip
 
@@ -279,26 +280,33 @@ def _tuning(plan: Plan, comparison: Comparison) -> Stage:
     return "tuning", jobs, keep
 
 
-def _final_runs(plan: Plan, comparison: Comparison) -> Stage:
+def _final_runs(request: Request, comparison: Comparison) -> Stage:
     done = {run.key for run in comparison.runs}
     settings = {(tuned.problem, tuned.solver): tuned.settings for tuned in comparison.tuning}
     jobs = [
-        _job(plan, comparison, solver, problem, seed, settings.get((problem.name, solver.name), {}))
-        for problem in plan.problems
-        for solver in plan.solvers
-        for seed in range(plan.seeds)
+        _job(
+            request,
+            comparison,
+            solver,
+            problem,
+            seed,
+            settings.get((problem.name, solver.name), {}),
+        )
+        for problem in request.problems
+        for solver in request.solvers
+        for seed in range(request.seeds)
         if (problem.name, solver.name, seed) not in done
     ]
     return "runs", jobs, comparison.runs.append
 
 
-def _sensitivity(plan: Plan, comparison: Comparison) -> Stage:
+def _sensitivity(request: Request, comparison: Comparison) -> Stage:
     """The rules at other learning rates, on the first seed."""
     done = {(*run.key, run.settings["learning_rate"]) for run in comparison.sensitivity}
     chosen = {(tuned.problem, tuned.solver): tuned.settings for tuned in comparison.tuning}
     jobs = []
-    for problem in plan.problems:
-        for solver in plan.solvers:
+    for problem in request.problems:
+        for solver in request.solvers:
             if "learning_rate" not in solver.space:
                 continue
             settings = chosen.get((problem.name, solver.name), {})
@@ -306,16 +314,16 @@ def _sensitivity(plan: Plan, comparison: Comparison) -> Stage:
             for factor in RATE_FACTORS:
                 other = settings | {"learning_rate": float(f"{rate * factor:.9g}")}
                 if (problem.name, solver.name, 0, other["learning_rate"]) not in done:
-                    jobs.append(_job(plan, comparison, solver, problem, 0, other))
+                    jobs.append(_job(request, comparison, solver, problem, 0, other))
     return "learning rates", jobs, comparison.sensitivity.append
 
 
 def _job(
-    plan: Plan, comparison: Comparison, solver: Solver, problem: Problem, seed: int,
+    request: Request, comparison: Comparison, solver: Solver, problem: Problem, seed: int,
     settings: dict[str, float],
 ) -> Job:  # fmt: skip
     return partial(
-        run_solver, solver, problem, seed, budget=plan.budget, mode=plan.mode,
+        run_solver, solver, problem, seed, budget=request.budget, mode=request.mode,
         ratios=comparison.ratios[problem.name], settings=settings,
     )  # fmt: skip
 

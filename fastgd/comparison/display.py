@@ -39,8 +39,10 @@ class ComparisonDisplay:
         problem = comparison.problems[0] if problem is None else problem
         if problem not in comparison.problems:
             raise ValueError(f"problem must be one of {comparison.problems}, got {problem!r}.")
-        if axis not in ("passes", "seconds"):
-            raise ValueError(f"axis must be 'passes' or 'seconds', got {axis!r}.")
+        from fastgd.comparison.result import AXES
+
+        if axis not in AXES:
+            raise ValueError(f"axis must be one of {AXES}, got {axis!r}.")
         return cls(comparison, problem, axis).plot(ax)
 
     def plot(self, ax: Any = None) -> ComparisonDisplay:

@@ -272,7 +272,7 @@ def as_problems(wanted: Any) -> list[Problem]:
     if isinstance(wanted, str):
         names = SUITES[wanted] if wanted in SUITES else (_known(wanted),)
         return [PROBLEMS[name] for name in names]
-    if isinstance(wanted, tuple) and len(wanted) == 3 and _is_of_three(*wanted):
+    if isinstance(wanted, tuple) and len(wanted) == 3 and _is_of_three(*wanted[:2]):
         return [_of_three(*wanted)]
     if isinstance(wanted, Problem):
         return [wanted]
@@ -294,7 +294,7 @@ def _known(name: str) -> str:
     return name
 
 
-def _is_of_three(first: Any, second: Any, third: Any) -> bool:
+def _is_of_three(first: Any, second: Any) -> bool:
     """Whether three things are (estimator, X, y) or (fun, grad, x0), and not three problems."""
     return hasattr(first, "objective") or (callable(first) and callable(second))
 

@@ -186,6 +186,7 @@ def train_on_batches(plans: NDArray[Any], first_batch: int, last_batch: int, t: 
 
 @njit
 def train(plan, first_batch, last_batch, t):
+    """The loop of ``run_batches``, which leaves it also where somebody ends it early."""
     n = n_parameters_of(plan)
     n_steps = 0
     for b in range(first_batch, last_batch):

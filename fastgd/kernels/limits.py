@@ -51,6 +51,11 @@ def scale_columns(w, layer, max_norm, norms):
             norms[j] += value * value
     for j in range(h):
         norm = math.sqrt(norms[j])
+        if norm == math.inf:  # of squares that float32 does not hold
+            total = 0.0
+            for i in range(layer.n_in):
+                total += np.float64(w[layer.weights + i * h + j]) ** 2
+            norm = math.sqrt(total)
         norms[j] = max_norm / norm if norm > max_norm else 1.0
     for i in range(layer.n_in):
         for j in range(h):

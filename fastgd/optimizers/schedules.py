@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ class LinearWarmup:
 
     def __post_init__(self) -> None:
         _check(self, steps=(1, np.inf))
+        if not (self.then is None or callable(self.then)):
+            raise ValueError(f"LinearWarmup: then must be a function or None, got {self.then!r}.")
 
     def __call__(self, step: Any) -> Any:
         step = np.asarray(step)
@@ -125,14 +128,25 @@ def _check(schedule: Any, **bounds: tuple[float, float]) -> None:
     """Complain of a field that is not within its bounds."""
     for name, (low, high) in bounds.items():
         value = getattr(schedule, name)
-        if value is not None and not low <= value <= high:
+        if value is None:
+            continue
+        if not (isinstance(value, Real) and low <= float(value) <= high):
             raise ValueError(
                 f"{type(schedule).__name__}: {name} must be in [{low:g}, {high:g}], got {value!r}."
             )
 
 
 def over(schedule: Any, total_steps: int) -> Any:
-    """Fill in the length of the training where a schedule leaves it open."""
+    """Fill in the length of the training where a schedule leaves it open.
+
+    Raises
+    ------
+    ValueError
+        It is a class, not an object of it.
+    """
+    if isinstance(schedule, type):
+        name = schedule.__name__
+        raise ValueError(f"schedule must be a function of the step, such as {name}(), got {name}.")
     then = getattr(schedule, "then", None)
     if dataclasses.is_dataclass(then) and not isinstance(then, type):
         schedule = dataclasses.replace(
