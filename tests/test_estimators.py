@@ -827,3 +827,19 @@ def test_weights_whose_squares_float32_does_not_hold():
     )  # fmt: skip
     net.fit(np.eye(4, dtype=np.float32), np.arange(4))
     np.testing.assert_allclose(np.linalg.norm(net.coefs_[0], axis=0), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_samples", [3, 20_000])
+def test_what_predictions_notice_by_the_way(digits, n_samples):
+    """NaN and infinity are refused wherever they lie; large numbers with an infinite sum are not."""
+    clf = small().fit(digits[0].astype(np.float32), digits[1])
+    X = np.zeros((n_samples, 64), np.float32)
+    expected = clf.predict(X)
+    for bad in (np.nan, np.inf, -np.inf):
+        X[-1, -1] = bad
+        with pytest.raises(ValueError, match="Input X contains"):
+            clf.predict(X)
+    X[-1, -1] = 0.0
+    np.testing.assert_array_equal(clf.predict(X), expected)
+    X[0] = 3e38
+    assert clf.predict(X).shape == (n_samples,)

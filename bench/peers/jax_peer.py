@@ -34,7 +34,7 @@ UPDATES = {
     "radam": optax.radam(1e-3, threshold=5.0),
     "lion": optax.lion(1e-4, b1=0.9, b2=0.99, weight_decay=0.0),
 }
-BLOCK = 8192  # rows of a prediction
+BLOCK = 10_000  # rows of a prediction
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 # How experts write it: parameters as a tree or as one vector, samples gathered at once or batch
@@ -175,9 +175,11 @@ def prediction(cell: Cell, X: NDArray[Any]) -> Run:
         return outputs(cell, params, (x,)).argmax(1)
 
     def by_blocks(params: Any, x: Any) -> Any:
-        return jax.lax.map(lambda row: classes(params, row[None])[0], x, batch_size=BLOCK)
+        blocks = x.reshape(-1, BLOCK, x.shape[1])
+        return jax.lax.map(lambda block: classes(params, block), blocks).reshape(-1)
 
-    predict = jax.jit(classes if len(X) <= BLOCK else by_blocks)
+    # A rest would have to be cut off and put back, which takes longer than all the blocks.
+    predict = jax.jit(by_blocks if len(X) % BLOCK == 0 else classes)
     return lambda: (np.asarray(predict(params, x)),)
 
 

@@ -243,6 +243,15 @@ def sum_of_squares(x):
 
 
 @njit(reduction=True)
+def sum_of(x):
+    """Σ x: NaN or infinite if a number of ``x`` is; it may be infinite without."""
+    total = x.dtype.type(0.0)
+    for i in range(x.size):
+        total += x[i]
+    return np.float64(total)
+
+
+@njit(reduction=True)
 def double_sum_of_squares(x):
     """Σ x² in float64."""
     total = 0.0

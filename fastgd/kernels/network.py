@@ -23,6 +23,7 @@ from fastgd.kernels.linalg import (
     add_multiple,
     affine,
     call_accumulate,
+    sum_of,
     sum_of_squares,
 )
 from fastgd.kernels.parts import (
@@ -299,6 +300,12 @@ def predict_blocks(plans):
         first = block * plan.rows
         n_rows = smaller(plan.rows, plan.n_samples - first)
         start = forward(plan, first, 0, n_rows, 0)
+        if plan.input_sum != 0:
+            # While the rows are in the cache.
+            rows = reals(
+                plan, plan.values, first * plan.n_features, (first + n_rows) * plan.n_features
+            )
+            float64s(plan, plan.input_sum, 0, 1)[0] += sum_of(rows)
         z = reals(plan, plan.units, start, start + n_rows * k)
         if plan.link != 0:
             call_link(plan.link, plan.link_fields, z, n_rows, k)

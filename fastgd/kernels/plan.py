@@ -74,6 +74,7 @@ ARRAYS = (
     "jacobian",  # * derivatives of the residuals of a block or of all rows (B K or N K, n)
     "normal",  # * product of the Jacobian's transpose with it (n, n), its lower triangle
     "out",  # * predictions or residuals (N, K); nowhere: not asked for
+    "input_sum",  # (1,): grows by the numbers of a dense input; nowhere: not asked for
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
     "panel",  # * room for columns of a matrix; one per thread
     "packed",  # * room for rows of a matrix; one per thread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd._threads import reserved, threads_worth
+from fastgd.kernels.aligned import LINE_NUMBERS, aligned_zeros
 from fastgd.kernels.layout import network_plan
 from fastgd.kernels.linalg import Dense, input_entries
 from fastgd.kernels.loss_parts import link_part
@@ -39,6 +41,12 @@ class Predictor:
         Its link turns raw outputs into predictions.
     n_jobs : int or None
         Most threads of one call.
+
+    Attributes
+    ----------
+    is_finite : bool
+        False if there was NaN or infinity in the dense input of the last call, and perhaps if it
+        only had a sum beyond all numbers.
     """
 
     def __init__(self, layers: NDArray[Any], w: NDArray[Any], loss: Any, n_jobs: int | None):
@@ -49,6 +57,7 @@ class Predictor:
         # the same.
         self._link_of_codes = NOTHING if type(loss).link is softmax_link else self._link
         self._kept: Plan | None = None
+        self.is_finite = True
 
     def outputs(self, X: Any) -> NDArray[Any]:
         """Outputs (N, K) for validated samples."""
@@ -73,7 +82,9 @@ class Predictor:
             if plan["link"] is not link:
                 plan.set(link=link)
             plan.set(values=matrix.values, n_samples=n_samples, **results)
+            plan["input_sum"][0] = 0.0
             together(predict_blocks, [plan], 1)
+            self.is_finite = math.isfinite(plan["input_sum"][0])
             # The user's arrays are not kept.
             plan.set(values=NOWHERE, out=NOWHERE, codes=NOWHERE)
             return
@@ -87,10 +98,15 @@ class Predictor:
             plan.set(n_samples=n_samples, link=link, **results)
         with reserved(n_threads) as size:
             together(predict_blocks, plans, size)
+        if isinstance(matrix, Dense):
+            self.is_finite = all(math.isfinite(plan["input_sum"][0]) for plan in plans)
 
     def _new_plan(self, rows: int, matrix: Any) -> Plan:
         plan = network_plan(self._layers, self.w.dtype, rows)
-        return plan.set(w=self.w, **input_entries(matrix, self.w.dtype))
+        entries = input_entries(matrix, self.w.dtype)
+        if isinstance(matrix, Dense):
+            entries["input_sum"] = aligned_zeros(LINE_NUMBERS, np.float64)
+        return plan.set(w=self.w, **entries)
 
 
 class Network(NamedTuple):
