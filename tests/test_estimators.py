@@ -831,7 +831,7 @@ def test_weights_whose_squares_float32_does_not_hold():
 
 @pytest.mark.parametrize("n_samples", [3, 20_000])
 def test_what_predictions_notice_by_the_way(digits, n_samples):
-    """NaN and infinity are refused wherever they lie; large numbers with an infinite sum are not."""
+    """NaN and infinity are refused wherever they lie, large numbers are not."""
     clf = small().fit(digits[0].astype(np.float32), digits[1])
     X = np.zeros((n_samples, 64), np.float32)
     expected = clf.predict(X)

@@ -584,8 +584,9 @@ def test_an_interruption_while_blas_is_told(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.usefixtures("four_processors", "_two_blas_threads")
-@pytest.mark.parametrize(("n_jobs", "during"), [(2, 1), (1, 2)])
-def test_blas_is_quiet_during_a_fit_of_several_threads(n_jobs, during, monkeypatch):
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_blas_is_quiet_during_a_fit_by_vectors(n_jobs, monkeypatch):
+    """Its sums have the same bits then, however many threads the fit has."""
     monkeypatch.setattr("fastgd.solvers.objective.LEAST_A_PASS", 100)
     seen, X = [], np.random.default_rng(0).normal(size=(64, 5))
     clf = MLPClassifier((4,), solver="lbfgs", max_iter=3, n_jobs=n_jobs, tol=0.0)
@@ -594,7 +595,7 @@ def test_blas_is_quiet_during_a_fit_of_several_threads(n_jobs, during, monkeypat
         lambda self, intermediate_result: seen.extend(blas_threads()),
     )
     clf.fit(X, np.arange(64) % 2)
-    assert set(seen) == {during}
+    assert set(seen) == {1}
     assert set(blas_threads()) == {2}
 
 

@@ -50,7 +50,7 @@ def scale_columns(w, layer, max_norm, norms):
             value = w[layer.weights + i * h + j]
             norms[j] += value * value
     for j in range(h):
-        norm = math.sqrt(norms[j])
+        norm = math.sqrt(np.float64(norms[j]))
         if norm == math.inf:  # of squares that float32 does not hold
             total = 0.0
             for i in range(layer.n_in):
