@@ -63,8 +63,10 @@ def import_seconds(statement: str) -> float:
     """Seconds that an import takes in a new process; NaN if there is nothing to import."""
     try:
         return float(_run(IMPORT.format(statement=statement)))
-    except subprocess.CalledProcessError:
-        return np.nan
+    except subprocess.CalledProcessError as error:
+        if "ModuleNotFoundError" in error.stderr:
+            return np.nan
+        raise
 
 
 def fit_seconds(cache: str | Path, *names: str) -> list[float]:
@@ -79,8 +81,7 @@ def _run(code: str, **environment: str) -> Any:
         cwd=ROOT,
         # A package that is installed has its bytecode beside it.
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
         check=True,
     )

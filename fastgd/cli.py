@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastgd.comparison import PROBLEMS, SOLVERS, SUITES, Budget, Comparison
 from fastgd.comparison import compare as run_comparison
-from fastgd.comparison.landscape import LANDSCAPES, function_surface, network_surface, save
+from fastgd.comparison.landscape import LANDSCAPES, function_surface, network_surface
+from fastgd.comparison.picture import save
 from fastgd.comparison.result import AXES, MODES, TRACKS
 from fastgd.comparison.table import MOST_PROBLEMS, costs_table, results_table
 from fastgd.comparison.tuning import TRIALS

@@ -910,11 +910,6 @@ def with_tuning(comparison, **changes):
     return dataclasses.replace(comparison, tuning=[first._replace(**changes), *rest])
 
 
-def test_fair_comparisons_pass(comparison, tuned):
-    comparison.check()
-    tuned.check()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -11,8 +11,8 @@ from fastgd.comparison.landscape import (
     function_surface,
     network_surface,
     principal_directions,
-    save,
 )
+from fastgd.comparison.picture import save
 from fastgd.comparison.problems import PROBLEMS
 from fastgd.kernels.layout import parameter_views
 from fastgd.optimizers import SGD
