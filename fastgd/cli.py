@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 import warnings
@@ -255,6 +256,8 @@ def _check_target(path: Path, option: str) -> None:
         raise typer.BadParameter(f"the folder of {path} does not exist.", param_hint=option)
     if path.exists() and not path.is_file():
         return  # a pipe or a device
+    if path.exists() and not os.access(path, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written.", param_hint=option)
     try:
         with tempfile.TemporaryFile(dir=path.absolute().resolve().parent):
             pass
@@ -266,7 +269,7 @@ def _page_of(json_file: Path, html_file: Path | None) -> Path:
     """Where the page of a comparison goes."""
     html_file = json_file.with_suffix(".html") if html_file is None else html_file
     _check_target(html_file, "--html")
-    if html_file.absolute() == json_file.absolute():
+    if html_file.resolve() == json_file.resolve():
         message = f"the page would overwrite the runs in {json_file}."
         raise typer.BadParameter(message, param_hint="--html")
     return html_file

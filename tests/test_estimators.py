@@ -786,6 +786,12 @@ def test_probabilities_as_targets(loss):
     assert clf.score(X, y) == expected
     with pytest.raises(ValueError, match=r"3 columns of probabilities, but .* has \['a' 'b'\]"):
         small(loss=loss).partial_fit(X, y, classes=["a", "b"])
+    one_hot = np.eye(3)[y.argmax(axis=1)]
+    hot = small(loss=loss).partial_fit(X, one_hot, classes=labels)
+    assert hot.predict(X).shape == (60,)
+    column = labels[y.argmax(axis=1)][:, np.newaxis]
+    with warnings.catch_warnings(action="ignore"):
+        assert clf.score(X, column) == expected
     with pytest.raises(ValueError, match=r"class_weight is for labels.*sample_weight"):
         small(loss=loss, class_weight="balanced").fit(X, y)
 

@@ -219,6 +219,7 @@ def test_a_class_is_no_schedule():
     [
         (lambda: schedules.CosineDecay(total_steps="a"), "total_steps must be in .* got 'a'"),
         (lambda: schedules.LinearWarmup(2, then="cosine"), "then must be .* got 'cosine'"),
+        (lambda: schedules.LinearWarmup(2, then=schedules.CosineDecay), "then must be .* got"),
     ],
 )
 def test_fields_that_are_no_numbers(make, message):

@@ -190,8 +190,10 @@ def _begun(request: Request, resume: Comparison | None) -> Comparison:
     for problem in request.problems:
         # Of two functions or networks of one name, the objectives differ where they begin.
         for known in resume.references.get(problem.name, ())[:1]:
-            objective = problem.at(0).objective
-            if not known.begins_at(objective.fun(objective.x0)):
+            instance = problem.at(0)
+            x0 = instance.objective.x0
+            begin = instance.objective.fun(x0), instance.validation(x0).loss
+            if not known.begins_at(*begin, request.mode):
                 raise ValueError(f"resume has another problem {problem.name!r}.")
     wanted = set(fresh.solvers), set(fresh.problems), range(request.seeds)
     fresh.runs = [

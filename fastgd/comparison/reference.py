@@ -46,10 +46,15 @@ class Reference(NamedTuple):
     initial_validation: float
     lowest_validation: float
 
-    def begins_at(self, initial: float) -> bool:
-        """Whether a training objective is f₀, up to rounding; another CPU may add otherwise."""
-        both_nan = math.isnan(initial) and math.isnan(self.initial)
-        return both_nan or math.isclose(initial, self.initial, rel_tol=SAME_START)
+    def begins_at(self, initial: float, validation: float, mode: str) -> bool:
+        """Whether that is where runs begin, up to rounding; another CPU may add otherwise."""
+        pairs = [(initial, self.initial)]
+        if mode == "learning":
+            pairs.append((validation, self.initial_validation))
+        return all(
+            math.isclose(a, b, rel_tol=SAME_START) or (math.isnan(a) and math.isnan(b))
+            for a, b in pairs
+        )
 
     def gap(self, value: float, mode: str) -> float:
         """Which share of the way from f₀ to f_L is left, in [0, ∞)."""

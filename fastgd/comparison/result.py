@@ -251,14 +251,15 @@ class Comparison:
                 raise ValueError(f"{run.key}: the seed belongs to the tuning.")
             if run.seed >= len(self.references.get(run.problem, ())):
                 raise ValueError(f"{run.key}: there is no reference for this seed.")
-            if not self.references[run.problem][run.seed].begins_at(run.initial):
-                raise ValueError(f"{run.key}: another initial objective than its reference.")
             for axis in AXES:
                 costs = getattr(run, axis)
                 if not costs or costs[0] != 0 or any(b < a for a, b in itertools.pairwise(costs)):
                     raise ValueError(f"{run.key}: {axis} must grow from 0, got {costs[:3]}…")
             if len({len(curve) for curve in run.curves}) > 1:
                 raise ValueError(f"{run.key}: the curves are of unequal length.")
+            reference = self.references[run.problem][run.seed]
+            if not reference.begins_at(run.initial, run.validation[0], self.mode):
+                raise ValueError(f"{run.key}: another initial objective than its reference.")
 
     def _check_tuning(self) -> None:
         for problem in {tuned.problem for tuned in self.tuning}:
@@ -278,7 +279,8 @@ class Comparison:
         """Write everything, raw curves included, to one file."""
         text = json.dumps({"format": FORMAT, **_plain(dataclasses.asdict(self))})
         path = Path(path)
-        if path.exists() and not path.is_file():  # a pipe or a device, which is not replaced
+        # A pipe or a device, which is not replaced, even where a shell has turned it to a file.
+        if (path.exists() and not path.is_file()) or Path("/dev") in path.absolute().parents:
             path.write_text(text, "utf-8")
             return
         path = path.resolve()  # of a link, what it points to

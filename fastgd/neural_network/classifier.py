@@ -149,11 +149,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     # Targets.
 
+    @property
+    def _takes_probabilities(self) -> bool:
+        is_named = isinstance(self.loss, str) and self.loss == "kl_divergence"
+        return is_named or isinstance(self.loss, KLDivergence)
+
     def _check_targets(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        is_kl = isinstance(self.loss, KLDivergence) or (
-            isinstance(self.loss, str) and self.loss == "kl_divergence"
-        )
-        if is_kl and np.ndim(y) == 2:
+        if self._takes_probabilities and np.ndim(y) == 2:
             return self._check_probabilities(X, y, incremental, reset)
         X, y = validate_data(
             self, X, y, accept_sparse=["csr"], multi_output=True,
@@ -312,7 +314,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
 
     def _is_probabilities(self, y: Any) -> bool:
-        return np.ndim(y) == 2 and isinstance(self._loss, KLDivergence)
+        return np.ndim(y) == 2 and np.shape(y)[1] > 1 and isinstance(self._loss, KLDivergence)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of ``predict(X)``.
@@ -416,6 +418,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         with self._kept_if_this_fails():
             if _check_partial_fit_first_call(self, classes):
                 multilabel = type_of_target(y).startswith("multilabel")
+                multilabel = multilabel and not self._takes_probabilities
                 self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
             return self._fit(X, y, sample_weight, None, None, incremental=True)
 

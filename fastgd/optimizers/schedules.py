@@ -79,7 +79,7 @@ class LinearWarmup:
 
     def __post_init__(self) -> None:
         _check(self, steps=(1, np.inf))
-        if not (self.then is None or callable(self.then)):
+        if not (self.then is None or callable(self.then)) or isinstance(self.then, type):
             raise ValueError(f"LinearWarmup: then must be a function or None, got {self.then!r}.")
 
     def __call__(self, step: Any) -> Any:
