@@ -51,6 +51,11 @@ class Cell(NamedTuple):
         return self.n_batches * self.n_epochs
 
     @property
+    def short_passes(self) -> int:
+        """Passes over all samples that take some 20 ms together."""
+        return max(1, 10**9 // (self.n_samples * self.n_parameters))
+
+    @property
     def n_parameters(self) -> int:
         return sum((a + 1) * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True))
 

@@ -18,9 +18,8 @@ CELLS = (Cell((64, 32, 10), 5_000, 1, 1), Cell((784, 256, 128, 10), 10_000, 1, 1
 def contest(cell: Cell) -> Contest:
     """Loss and gradient of all samples."""
     runs = peers.runs("gradient", cell)
-    steps = max(1, 10**9 // (cell.n_samples * cell.n_parameters))  # some 20 ms
-    this = Contest("gradient", str(cell), steps, runs).check()
-    return this._replace(runs=repeated(runs, steps))
+    this = Contest("gradient", str(cell), cell.short_passes, runs).check()
+    return this._replace(runs=repeated(runs, this.steps))
 
 
 def report() -> None:

@@ -47,9 +47,10 @@ def contest(cell: Cell) -> Contest:
     v, ours = direction(cell), peers.module("fastgd")
     products = peers.runs("hessian_product", cell, v)
     more = {GRADIENT: ours.gradient(cell), GAUSS_NEWTON: ours.gauss_newton_product(cell, v)}
-    steps = max(1, 10**9 // (cell.n_samples * cell.n_parameters))  # some 20 ms
-    this = Contest("Hessian product", str(cell), steps, products, tolerance=TOLERANCE).check()
-    return this._replace(runs=repeated({**products, **more}, steps))
+    this = Contest(
+        "Hessian product", str(cell), cell.short_passes, products, tolerance=TOLERANCE
+    ).check()
+    return this._replace(runs=repeated({**products, **more}, this.steps))
 
 
 def report() -> None:

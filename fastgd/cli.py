@@ -259,7 +259,7 @@ def _check_target(path: Path, option: str) -> None:
     if path.exists() and not os.access(path, os.W_OK):
         raise typer.BadParameter(f"{path} cannot be written.", param_hint=option)
     try:
-        with tempfile.TemporaryFile(dir=path.absolute().resolve().parent):
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written: {error}.", param_hint=option) from None

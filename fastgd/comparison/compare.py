@@ -287,18 +287,14 @@ def _final_runs(request: Request, comparison: Comparison) -> Stage:
     settings = {(tuned.problem, tuned.solver): tuned.settings for tuned in comparison.tuning}
     jobs = [
         _job(
-            request,
-            comparison,
-            solver,
-            problem,
-            seed,
+            request, comparison, solver, problem, seed,
             settings.get((problem.name, solver.name), {}),
         )
         for problem in request.problems
         for solver in request.solvers
         for seed in range(request.seeds)
         if (problem.name, solver.name, seed) not in done
-    ]
+    ]  # fmt: skip
     return "runs", jobs, comparison.runs.append
 
 

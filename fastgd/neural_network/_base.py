@@ -227,15 +227,13 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         layers = self._network(X.shape[1], n_outputs)
         self._activations = self._per_hidden_layer("activation", len(layers) - 1)
         weights = self._weigh_classes(y, sample_weight, incremental)
-        if weights is not None:
-            with np.errstate(over="ignore"):
-                cast = weights.astype(X.dtype)
-            if not (np.isfinite(cast).all() and cast.any()):
-                raise ValueError(
-                    f"No sample has a weight above 0 in {X.dtype}, or one is infinite; a weight is"
-                    " that of sample_weight times that of class_weight."
-                )
-        data = as_data(X, targets, weights)
+        with np.errstate(over="ignore"):  # of which is told next
+            data = as_data(X, targets, weights)
+        if weights is not None and not (np.isfinite(data.weight).all() and data.weight.any()):
+            raise ValueError(
+                f"No sample has a weight above 0 in {X.dtype}, or one is infinite; a weight is"
+                " that of sample_weight times that of class_weight."
+            )
         problem = Problem(layers, loss, float(self.alpha), data, X.shape[0], X.dtype, self.n_jobs)
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
         self._random_state = check_random_state(self.random_state)

@@ -42,9 +42,9 @@ def train_by_solver(
         )
     tasks.begin(w)
     # Sums by several threads have other bits, and BLAS's threads would disturb ours.
-    of_vectors = estimator.solver in OF_VECTORS
+    quiet = quiet_blas() if estimator.solver in OF_VECTORS else contextlib.nullcontext()
     try:
-        with quiet_blas() if of_vectors else contextlib.nullcontext():
+        with quiet:
             result = SOLVERS[estimator.solver](
                 objective,
                 recorder.x.copy(),

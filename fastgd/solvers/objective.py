@@ -143,11 +143,6 @@ class Objective:
             f" {type(self.loss).__name__} on {self.n_samples} samples, {self.dtype}>"
         )
 
-    @property
-    def n_threads(self) -> int:
-        """Most threads of an evaluation."""
-        return len(self._plans)
-
     # Value and gradient.
 
     def fun(self, w: NDArray[Any]) -> float:
