@@ -1501,6 +1501,17 @@ def test_a_users_network(kind, mode):
         assert all(np.isfinite(run.validation).all() for run in result.runs)
 
 
+def test_a_network_in_float32_has_the_figures_of_one_in_float64():
+    """Solvers work in float64, and the network must not take their vector for one of its own."""
+    single, double = (
+        quickly("lbfgs", (REGRESSION, *(a.astype(dtype) for a in samples())), budget=10).runs
+        for dtype in (np.float32, np.float64)
+    )
+    for one, other in zip(single, double, strict=True):
+        for name in ("validation_loss", "validation_score", "test_loss", "test_score"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-3)
+
+
 def test_a_users_estimator_stays_as_it_was():
     net = MLPRegressor(hidden_layer_sizes=(2,), solver="adam", random_state=7)
     before = dict(vars(net))

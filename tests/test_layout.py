@@ -87,6 +87,14 @@ def test_targets_are_counted_in_words(dtype, words):
     assert plan.record[0]["target_words"] == words
 
 
+def test_a_plan_takes_no_numbers_of_another_precision():
+    """Kernels would take them for their own, and read beyond their end."""
+    plan = network_plan(LAYERS, np.float32, 4).set(w=np.zeros(13, np.float32))
+    with pytest.raises(TypeError, match="w must be of float32, got float64"):
+        plan.set(w=np.zeros(13))
+    assert plan["w"].dtype == np.float32
+
+
 def test_a_team_shares_all_but_its_rooms():
     """Two threads in one room would overwrite each other's packed rows."""
     plans = plans_of_team(

@@ -39,29 +39,29 @@ LAYER = np.dtype(
     ]
 )
 
-# Arrays, each with what it holds.  Those marked * are real numbers of the plan's precision.
+# Arrays, each with what it holds.
 ARRAYS = (
     "layers",  # the layer table (L,)
     "activations",  # (L, 2): addresses of the compiled pair of each layer
     "chunks",  # (C + 1,): where the chunks of the parameters begin and end
-    "w",  # * parameters (n,)
-    "grad",  # * their gradient (n,); with a piece only the part of it by the last chunk is there
-    "piece",  # * of each thread's own, room for that part; nowhere: there is room for all of it
-    "values",  # * of the input: all of a dense one (N, D), those that are not 0 of a sparse one
+    "w",  # parameters (n,)
+    "grad",  # their gradient (n,); with a piece only the part of it by the last chunk is there
+    "piece",  # of each thread's own, room for that part; nowhere: there is room for all of it
+    "values",  # of the input: all of a dense one (N, D), those that are not 0 of a sparse one
     "indices",  # of a sparse input, int32 or int64
     "indptr",
     "order",  # row numbers in the order of the epoch (N,); nowhere: as they lie
     "y",  # (N, K) real numbers or (N, 1) class numbers
-    "weight",  # * of the samples (N,); nowhere: all weigh the same
-    "x",  # * gathered rows of the input (B, D)
-    "units",  # * outputs of all layers, and what else activations ask for
-    "delta",  # * derivatives by the raw values of all layers
+    "weight",  # of the samples (N,); nowhere: all weigh the same
+    "x",  # gathered rows of the input (B, D)
+    "units",  # outputs of all layers, and what else activations ask for
+    "delta",  # derivatives by the raw values of all layers
     "targets",  # of the batch, like y
-    "weights",  # * of the batch (B,)
-    "ones",  # * as many (B,), for sums over the rows
+    "weights",  # of the batch (B,)
+    "ones",  # as many (B,), for sums over the rows
     "squares",  # (C, squares_row): sums over a chunk, of its gradient by layer, of its weights
     "losses",  # of each block of the rows of a batch, a line of the cache for each
-    "state",  # * of the update rule; a chunk's part is (number of its names, length of the chunk)
+    "state",  # of the update rule; a chunk's part is (number of its names, length of the chunk)
     "scalars",  # (number of state chunks, scalars_row), of which the rule sees ``n_scalars``
     "state_chunks",  # where those chunks begin and end
     "updates",  # their number so far (1,): a signal may come before a call's result is stored
@@ -69,19 +69,25 @@ ARRAYS = (
     "totals",  # (4 + L,), see ``run_batches``
     "curvatures",  # (L,): addresses of the second derivatives of the activations
     "direction",  # another plan, whose ``w`` is a direction and whose ``delta`` changes along it
-    "tangents",  # * how the outputs of all layers change along the direction, in delta's order
-    "bends",  # * how the derivatives of the activations do
-    "jacobian",  # * derivatives of the residuals of a block or of all rows (B K or N K, n)
-    "normal",  # * product of the Jacobian's transpose with it (n, n), its lower triangle
-    "out",  # * predictions or residuals (N, K); nowhere: not asked for
+    "tangents",  # how the outputs of all layers change along the direction, in delta's order
+    "bends",  # how the derivatives of the activations do
+    "jacobian",  # derivatives of the residuals of a block or of all rows (B K or N K, n)
+    "normal",  # product of the Jacobian's transpose with it (n, n), its lower triangle
+    "out",  # predictions or residuals (N, K); nowhere: not asked for
     "input_sum",  # (1,): grows by the numbers of a dense input; nowhere: not asked for
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
-    "panel",  # * room for columns of a matrix; one per thread
-    "packed",  # * room for rows of a matrix; one per thread
+    "panel",  # room for columns of a matrix; one per thread
+    "packed",  # room for rows of a matrix; one per thread
     "counters",  # of the team
-    "part_grad",  # * what the second part of a batch gives to the gradient (n,)
-    "part_units",  # * what the second half of the features gives to the first layer (B, n_out)
+    "part_grad",  # what the second part of a batch gives to the gradient (n,)
+    "part_units",  # what the second half of the features gives to the first layer (B, n_out)
 )
+# Those of them that hold real numbers of the plan's precision.
+REALS = frozenset((
+    "w", "grad", "piece", "values", "weight", "x", "units", "delta", "weights", "ones", "state",
+    "tangents", "bends", "jacobian", "normal", "out", "panel", "packed", "part_grad",
+    "part_units",
+))  # fmt: skip
 # What is called: the address of the code, and in ``…_fields`` that of its parameters.
 PARTS = (
     "loss", "loss_curvature", "link", "rule", "dropout", "clip", "constrain", "affine",
@@ -148,6 +154,8 @@ class Plan:
         for name, value in values.items():
             if name in PARTS:
                 record[name], record[f"{name}_fields"] = value.address, address(value.fields)
+            elif name in REALS and value.size and value.dtype != self.dtype:
+                raise TypeError(f"{name} must be of {self.dtype}, got {value.dtype}.")
             else:
                 record[name] = address(value) if isinstance(value, np.ndarray) else value
             self._kept[name] = value

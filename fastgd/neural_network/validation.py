@@ -42,6 +42,7 @@ class HeldOut:
     def score(self, w: NDArray[Any]) -> float:
         """Accuracy or R² of the parameters; NaN where an output is not finite."""
         problem = self._problem
+        w = w.astype(problem.dtype, copy=False)  # solvers work in float64
         outputs = Predictor(problem.layers, w, problem.loss, problem.n_jobs).outputs(self._X)
         if not np.isfinite(outputs).all():
             return np.nan
