@@ -4,8 +4,6 @@ A file is used only if its uncompressed bytes have the published MD5: mirrors va
 portals that answer with HTML, downloads break off, and a network trains on garbage without
 complaint.  Every read is bounded by the size that the file must have, so a file that lies
 about itself costs no more memory than an honest one.
-
-The module imports neither scikit-learn nor, until something is downloaded, rich and urllib.
 """
 
 from __future__ import annotations

@@ -153,10 +153,9 @@ def test_known_minimum(name, at):
 @every_rule
 def test_no_rule_rests_on_a_saddle(rule):
     saddle = OBJECTIVES["saddle"]
-    result, path, values = descend(saddle, rule, maxiter=100)
+    result, path, _ = descend(saddle, rule, maxiter=100)
     assert result.fun < saddle.fun(saddle.x0)
     assert (np.diff(np.abs(path[:, 1])) > 0).all()
-    assert (np.diff(values) < 0).all()
 
 
 @settings(max_examples=50, deadline=None)

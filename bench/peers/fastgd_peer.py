@@ -1,4 +1,4 @@
-"""fastgd, through its public interface."""
+"""fastgd: fits through its public interface, objectives and updates from the inside."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def network_surface(
     solvers : as for ``fastgd.compare``
     directions : {"pca", "filter"}, default="pca"
         The plane: in which the paths vary most, or random and scaled to each unit's weights.  The
-        first solver's last point lies in it; the other paths are projected.
+        first solver's last point lies in it; all else is projected.
     n_steps : int, default=60
         Epochs or iterations.
     seed : int, default=0

@@ -56,7 +56,7 @@ class Comparison:
         For each problem, one ``Reference`` a seed.
     ratios : dict of str to CostRatios
     declared : dict
-        For each solver, its order, method and search space.
+        For each solver, its order, method, batches, learning rate and search space.
     tuning : list of Tuned
     sensitivity : list of Run
         Runs at other learning rates.

@@ -97,7 +97,7 @@ PARAMETERS = """
         gradient: of its largest element for 'lbfgs', 'bfgs', 'scipy-bfgs', 'newton' and
         'levenberg-marquardt', of its norm for 'trust-krylov' and 'trust-exact'; the mean change of
         a parameter for 'newton-cg'; the relative spread of the population for
-        'differential-evolution'.
+        'differential-evolution'; for 'dual-annealing' that of the gradient in its descents.
     verbose : bool, default=False
         Whether to print the loss of each epoch.
     warm_start : bool, default=False
@@ -164,7 +164,7 @@ ATTRIBUTES = """
         Norm of the gradient by the weights of each layer, mean over the batches of each epoch:
         vanishing and exploding gradients are seen here.
     t_ : int
-        Number of samples seen.
+        Number of samples seen: with a solver that sees the whole objective, all in each iteration.
     coefs_ : list of ndarray of shape (n_in, n_out)
         Weights of each layer; views of one flat vector.
     intercepts_ : list of ndarray of shape (n_out,)

@@ -67,8 +67,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     __doc__ = f"""Multi-layer perceptron classifier on compiled kernels.
 
     A drop-in replacement of :class:`sklearn.neural_network.MLPClassifier`: with the same
-    parameters and ``random_state`` it trains the same model.  The parameters after ``max_fun``
-    are additions.
+    parameters and ``random_state`` it trains the same model, up to rounding.  The parameters
+    after ``max_fun`` are additions.
 
     Parameters
     ----------{PARAMETERS}
@@ -77,13 +77,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         loss, of Crammer and Singer for several classes; it has margins
         (``decision_function``) instead of probabilities.
         'kl_divergence' takes as ``y`` a matrix (n_samples, n_classes) of probabilities.
-    class_weight : dict, 'balanced' or None, default=None
+    class_weight : dict, list of dict, 'balanced' or None, default=None
         Weights of the classes, multiplied with ``sample_weight``; 'balanced': inversely
-        proportional to their frequency.{EXTENSIONS}
+        proportional to their frequency; a list for labels, a dict each.{EXTENSIONS}
 
     Attributes
     ----------
-    classes_ : ndarray or list of ndarray of shape (n_classes,)
+    classes_ : ndarray of shape (n_classes,)
         Class labels.{ATTRIBUTES}
 
     See Also

@@ -27,8 +27,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     __doc__ = f"""Multi-layer perceptron regressor on compiled kernels.
 
     A drop-in replacement of :class:`sklearn.neural_network.MLPRegressor`: with the same
-    parameters and ``random_state`` it trains the same model.  The parameters after ``max_fun``
-    are additions.
+    parameters and ``random_state`` it trains the same model, up to rounding.  The parameters
+    after ``max_fun`` are additions.
 
     Parameters
     ----------

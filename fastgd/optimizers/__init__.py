@@ -8,13 +8,14 @@ that changes the parameters ``w`` (n,) in place by the gradient ``g`` (n,).  ``s
 has one row for each name in the class attribute ``state``, ``scalars`` one float64 for each name
 in ``scalars``; both begin as zeros and are the rule's own.  ``t`` counts the steps from 1, and
 ``learning_rate`` is the field of that name times the factor of the schedule.  A class that a
-user writes in a script is served, and compiled, exactly as the ones here.
+user writes in a script is served as the ones here, and compiled once per process.
 
 A rule whose class attribute ``elementwise`` is true looks at each parameter by itself; it is
 called for one part of the parameters after the other, by several threads.  Any other gets all of
 them at once.
 
-A rule is also a method of ``scipy.optimize.minimize``, for any function with a gradient.
+A rule is also a method of ``scipy.optimize.minimize``, for any function with a gradient; one's own
+is by the decorator ``update_rule``.
 
 PyTorch's formulas and defaults are canonical; each docstring says which variant it has.
 """

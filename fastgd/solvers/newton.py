@@ -74,7 +74,11 @@ def newton(
 
 
 def newton_step(hessian: NDArray[np.float64], g: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve (H + λI) p = −g with the first λ of 0, 1e-3, 2e-3, 4e-3 … that makes it possible."""
+    """Solve (H + λI) p = −g with the first λ that makes H + λI positive definite.
+
+    Of 0, 1e-3, 2e-3, 4e-3 …, or where H has a diagonal element d ≤ 0, of 1e-3 − d and its doubles:
+    Nocedal and Wright, algorithm 3.3.
+    """
     if not (np.isfinite(hessian).all() and np.isfinite(g).all()):
         return -g
     lowest = hessian.diagonal().min()

@@ -53,7 +53,7 @@ class Objective:
     over outputs, with its derivatives.  Made by ``objective(X, y)`` of an estimator.  Whatever
     works on a function of a vector can train the network with it: SciPy's methods, our solvers,
     one's own.  The kernels work in the precision of the data; what they are given and what they
-    return is float64.
+    return is float64, but for the matrix of ``normal_equations``.
 
     An objective works with buffers of its own and serves one thread at a time; another one that
     comes meanwhile waits.
