@@ -88,6 +88,9 @@ def compare(
     """
     _check_target(json_file, "--json")
     html_file = _page_of(json_file, html_file)
+    if resume is not None and html_file.resolve() == resume.resolve():
+        message = f"the page would overwrite the runs in {resume}."
+        raise typer.BadParameter(message, param_hint="--html")
     if trials not in TRIALS:
         allowed = ", ".join(map(str, TRIALS))
         raise typer.BadParameter(f"must be one of {allowed}, got {trials}.", param_hint="--trials")
@@ -179,14 +182,16 @@ def study(
     from matplotlib import pyplot
 
     console = Console()
-    for one in STUDIES if name == "all" else [name]:
+    pictures = {one: folder / f"study-{one}.png" for one in (STUDIES if name == "all" else [name])}
+    for picture in pictures.values():
+        _check_target(picture, "--out")
+    for one, picture in pictures.items():
         result = STUDIES[one]()
-        picture = folder / f"study-{one}.png"
+        console.print(study_table(result))
+        console.print(result.conclusion)
         figure = result.plot()
         figure.savefig(picture, dpi=130)
         pyplot.close(figure)
-        console.print(study_table(result))
-        console.print(result.conclusion)
         typer.echo(f"picture written to {picture}")
 
 
@@ -250,15 +255,15 @@ class _Bars:
 
 
 def _check_target(path: Path, option: str) -> None:
-    if path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder.", param_hint=option)
-    if not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder of {path} does not exist.", param_hint=option)
-    if path.exists() and not path.is_file():
-        return  # a pipe or a device
-    if path.exists() and not os.access(path, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written.", param_hint=option)
     try:
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder.", param_hint=option)
+        if not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"the folder of {path} does not exist.", param_hint=option)
+        if path.exists() and not path.is_file():
+            return  # a pipe or a device
+        if path.exists() and not os.access(path, os.W_OK):
+            raise typer.BadParameter(f"{path} cannot be written.", param_hint=option)
         with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except OSError as error:

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -32,9 +34,10 @@ from fastgd.comparison import (
     compare,
 )
 from fastgd.comparison.function_objective import FunctionObjective
+from fastgd.comparison.page import page
 from fastgd.comparison.problems import Figures, NetworkInstance, as_problems
-from fastgd.comparison.reference import Reference, cost_ratios, reference
-from fastgd.comparison.runs import MOST_POINTS, CostRatios, run_solver
+from fastgd.comparison.reference import REPEATS, Reference, cost_ratios, reference
+from fastgd.comparison.runs import DERIVATIVE_FREE, MOST_POINTS, CostRatios, run_solver
 from fastgd.comparison.solvers import DEFAULT_SOLVERS, as_solvers
 from fastgd.comparison.tuning import (
     FIRST_TUNING_SEED,
@@ -174,7 +177,7 @@ def test_momentum_zero_is_gradient_descent():
 
 @pytest.mark.parametrize("solver", ["momentum", "lbfgs", "newton-cg"])
 def test_the_same_solver_twice_ties(solver, monkeypatch):
-    monkeypatch.setattr(COMPARE, "cost_ratios", lambda problem: CostRatios())
+    monkeypatch.setattr(COMPARE, "cost_ratios", lambda problem, **_: CostRatios())
     result = quickly([solver, "adam", solver], [BOWL, NET], budget=20)
     twin = f"{solver}-2"
     assert result.solvers == [solver, "adam", twin]
@@ -470,7 +473,8 @@ def test_every_solver_keeps_to_its_budget(solver):
     assert run.passes == sorted(run.passes)
     assert run.seconds == sorted(run.seconds)
     assert len({len(c) for c in (run.passes, run.seconds, run.objective, run.validation)}) == 1
-    assert run.final == min(run.objective) <= run.initial
+    reached = [value for value, cost in zip(run.objective, run.passes, strict=True) if cost <= 40]
+    assert run.final == min(reached) <= run.initial
     assert run.seconds[-1] < 3
 
 
@@ -590,7 +594,7 @@ def test_a_search_that_finds_nothing_more_ends(solver):
     problem = dataclasses.replace(BOWL, fun=fun)
     run = run_solver(SOLVERS[solver], problem, 0, budget=Budget(1000), compile_first=False)
     assert run.status == "finished"
-    assert run.passes[-1] < 2 * 1000
+    assert 1000 <= run.passes[-1] < 2 * 1000 + 2  # what it has cost, not where it last told of
 
 
 def test_long_curves_are_thinned_evenly():
@@ -1059,7 +1063,7 @@ SEVERAL = {"solvers": ["adam", "lbfgs", "newton-cg"], "problems": [BOWL, NET]}
 @pytest.fixture
 def fixed_ratios(monkeypatch):
     """Which are measured otherwise, a little different each time."""
-    monkeypatch.setattr(COMPARE, "cost_ratios", lambda problem: CostRatios())
+    monkeypatch.setattr(COMPARE, "cost_ratios", lambda problem, **_: CostRatios())
 
 
 @edge_is_no_matter
@@ -1590,9 +1594,9 @@ def test_function_objective_refuses_what_it_has_not():
         ({"mode": "learning"}, "mode='learning' needs problems with samples"),
         ({"track": "slow"}, r"track must be one of .*default.*tuned.*, got 'slow'"),
         ({"n_trials": 16}, r"n_trials must be one of .*15.*75.*, got 16"),
-        ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
-        ({"seeds": 2.5}, "seeds must be a whole number of at least 1, got 2.5"),
-        ({"seeds": "3"}, "seeds must be a whole number of at least 1, got '3'"),
+        ({"seeds": 0}, "seeds must be a whole number from 1 to 1000000, got 0"),
+        ({"seeds": 2.5}, "seeds must be a whole number from 1 to 1000000, got 2.5"),
+        ({"seeds": "3"}, "seeds must be a whole number from 1 to 1000000, got '3'"),
         ({"budget": 0}, "budget must be positive, got .*0"),
         ({"budget": -1}, "budget must be positive, got .*-1"),
         ({"budget": Budget(10, 0)}, "budget must be positive, got .*seconds=0"),
@@ -1630,3 +1634,252 @@ def test_compare_is_at_hand():
     import fastgd
 
     assert fastgd.compare is compare
+
+
+# Where a comparison must not flatter, nor lose what it has.
+
+
+def test_a_value_alone_is_measured_where_it_is_not_known():
+    problem = PROBLEMS["iris-tanh"]
+    instance = problem.at(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NetworkProblem, "at", lambda self, seed: instance)
+        assert cost_ratios(problem, normal_equations=False).fun > 0
+    assert instance.objective.counts["fun"] == REPEATS + 1
+
+
+def test_normal_equations_are_measured_for_who_asks_for_them(monkeypatch):
+    asked = []
+
+    def measure(problem, **options):
+        asked.append(options["normal_equations"])
+        return CostRatios(0.5, 1.0, 3.0 if options["normal_equations"] else np.nan)
+
+    monkeypatch.setattr(COMPARE, "cost_ratios", measure)
+    begun = quickly("adam", NET, seeds=1)
+    both = quickly(["adam", "levenberg-marquardt"], NET, seeds=1, resume=begun)
+    assert asked == [False, True]
+    assert np.isnan(begun.ratios["net"].normal_equations)
+    assert both.ratios["net"] == (0.5, 1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("fun", "grad"),
+    [(lambda x: -float(x @ x), lambda x: -2 * x), (lambda x: np.inf, lambda x: 2 * x)],
+    ids=["no minimum", "no value"],
+)
+def test_nobody_reaches_what_is_not_known(fun, grad):
+    result = quickly(["adam", "lbfgs"], (fun, grad, [1.0, 2.0]), budget=20)
+    if fun(np.ones(2)) == np.inf:
+        assert all(solved == 0 for row in result.table() for solved in row["solved"].values())
+        assert "No solver reached any target within the budget." in result.summary()
+    (name,) = result.problems
+    assert not any(np.isinf(of.lowest) for of in result.references[name])
+
+
+def test_a_function_that_complains_somewhere_ends_no_comparison():
+    def fun(x):
+        if abs(x[0]) > 3:
+            raise ArithmeticError("domain")
+        return float(x[0] ** 4 + x[1] ** 2 - 8 * x[0])
+
+    grad = lambda x: np.array([4 * x[0] ** 3 - 8, 2 * x[1]])  # noqa: E731
+    result = quickly(["adam", "lbfgs"], (fun, grad, [-2.5, 1.0]), budget=20)
+    assert {run.solver for run in result.runs} == {"adam", "lbfgs"}
+    assert all(np.isfinite(of.lowest) for of in result.references["fun"])
+
+
+def test_a_run_that_is_stopped_within_an_iteration_has_its_costs():
+    bottom = FunctionProblem(
+        "bottom", lambda x: float(x @ x), lambda x: 2 * x, lambda rng: np.zeros(3), 0.0
+    )
+    run = run_solver(SOLVERS["dual-annealing"], bottom, 0, budget=Budget(1e9, 0.05))
+    assert run.status == "timed out"
+    assert run.seconds[-1] >= 0.05
+    assert run.passes[-1] > 0
+
+
+@pytest.mark.parametrize("mode", ["optimisation", "learning"])
+def test_figures_are_of_what_was_reached_within_the_budget(mode):
+    """The first step of Newton's method costs more passes than there are."""
+    problem = PROBLEMS["iris-tanh"]
+    options = {"mode": mode, "ratios": CostRatios()}
+    run = run_solver(SOLVERS["newton"], problem, 0, budget=Budget(80), **options)
+    begin = run_solver(SOLVERS["newton"], problem, 0, budget=Budget(1), **options)
+    assert run.passes[-1] > 80
+    assert run.final == run.initial == begin.final
+    assert (run.test_loss, run.test_score) == (begin.test_loss, begin.test_score)
+
+
+def test_a_method_that_ends_after_its_time_has_timed_out():
+    def late(fun, x0, **options):
+        ended = time.perf_counter() + 0.1
+        while time.perf_counter() < ended:
+            pass
+        return scipy.optimize.OptimizeResult(x=x0 * 0.9, fun=fun(x0 * 0.9), message="done")
+
+    run = run_solver(Solver("late", late), BOWL, 0, budget=Budget(1e9, 0.08))
+    assert run.status == "timed out"
+
+
+def test_a_result_without_a_message_is_no_failure():
+    def silent(fun, x0, jac=None, **options):
+        x = x0 - 0.5 * jac(x0)
+        return scipy.optimize.OptimizeResult(x=x, fun=fun(x), nit=1, success=True)
+
+    run = run_solver(Solver("silent", silent), BOWL, 0, budget=Budget(100))
+    assert (run.status, run.final < run.initial) == ("finished", True)
+
+
+def test_failed_runs_have_their_steps():
+    def breaks(fun, x0, callback=None, **options):
+        for _ in range(3):
+            x0 = x0 * 0.9
+            fun(x0)
+            callback(scipy.optimize.OptimizeResult(x=x0, fun=fun(x0)))
+        raise ArithmeticError("no more")
+
+    run = run_solver(Solver("breaks", breaks), BOWL, 0, budget=Budget(100))
+    assert (run.status, run.steps) == ("failed", 3)
+
+
+def test_looking_is_no_evaluation_of_the_solver():
+    run = run_solver(SOLVERS["sgd"], NET, 0, budget=Budget(6), mode="learning")
+    assert run.evaluations == {}
+
+
+@pytest.mark.parametrize("of", DERIVATIVE_FREE)
+def test_methods_without_gradients_pay_for_values(of):
+    run = run_solver(Solver("free", of), NET, 0, budget=Budget(30))
+    assert set(run.evaluations) == {"fun"}
+
+
+def rule_like(name, factor):
+    """A class of a name that others have, too."""
+
+    class Rule(NamedTuple):
+        learning_rate: float = 0.01
+
+        def step(self, w, g, state, scalars, t, learning_rate):
+            for i in range(w.size):
+                w[i] -= factor * learning_rate * g[i]
+
+    Rule.__qualname__ = name
+    return Rule()
+
+
+def test_each_class_of_rules_is_compiled_off_the_clock():
+    runs = [
+        run_solver(Solver("m", rule_like("Mine", factor)), NET, 0, budget=Budget(3))
+        for factor in (1.0, 1.5)
+    ]
+    assert all(run.compile_seconds > 10 * run.seconds[-1] for run in runs)
+
+
+def step_down(fun, x0, jac=None, callback=None, rate=0.1, **options):
+    for _ in range(50):
+        x0 = x0 - rate * jac(x0)
+        callback(scipy.optimize.OptimizeResult(x=x0, fun=fun(x0)))
+    return scipy.optimize.OptimizeResult(x=x0, fun=fun(x0), message="done")
+
+
+DIFFERENT = {
+    "batches": (Solver("x", SGD(0.1)), Solver("x", SGD(0.1), full_batch=True)),
+    "space": (
+        Solver("x", SGD(0.1), space={"learning_rate": (1e-3, 1e-2)}),
+        Solver("x", SGD(0.1), space={"learning_rate": (1e-2, 1e-1)}),
+    ),
+    "partial": tuple(
+        Solver("x", functools.partial(step_down, rate=rate)) for rate in (0.1, 0.2)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_resume_takes_no_runs_of_a_solver_that_is_set_otherwise(what, tmp_path):
+    one, other = DIFFERENT[what]
+    begun = quickly(one, NET, seeds=1)
+    begun.to_json(tmp_path / "begun.json")
+    begun = Comparison.from_json(tmp_path / "begun.json")
+    assert quickly(one, NET, seeds=1, resume=begun).runs == begun.runs
+    with pytest.raises(ValueError, match="resume has another solver 'x'"):
+        quickly(other, NET, seeds=1, resume=begun)
+
+
+def test_resume_takes_no_runs_of_a_network_that_is_set_otherwise():
+    """Though it begins at the same objective."""
+    dropped = clone(REGRESSION).set_params(dropout=0.5)
+    begun = quickly("sgd", (REGRESSION, *samples()), seeds=1)
+    with pytest.raises(ValueError, match="resume has another problem 'MLPRegressor'"):
+        quickly("sgd", (dropped, *samples()), seeds=1, resume=begun)
+
+
+def test_a_function_of_chance_is_refused_at_its_first_run():
+    rng = np.random.default_rng(0)
+    made = []
+
+    def fun(x):
+        return float(x @ x + rng.normal())
+
+    def tell(what, n_done, n_total):
+        made.append((what, n_done))
+
+    with pytest.raises(ValueError, match="the same point must have the same value"):
+        quickly("adam", (fun, lambda x: 2 * x, [1.0, 2.0]), seeds=3, progress=tell)
+    assert ("runs", 1) not in made
+
+
+@pytest.mark.parametrize("x0", [1.0, [[1.0, 2.0]], []])
+def test_functions_begin_at_a_vector(x0):
+    with pytest.raises(ValueError, match="must begin at a vector, but x0 has the shape"):
+        quickly("adam", (lambda x: float((x * x).sum()), lambda x: 2 * x, x0))
+
+
+def test_classes_in_a_column_are_split_by_class():
+    X, y = samples()[0], np.array([0] * 46 + [1] * 46 + [2] * 8)
+    flat, column = (quickly("adam", (CLASSIFIER, X, t)).runs for t in (y, y[:, np.newaxis]))
+    assert [run.objective for run in flat] == [run.objective for run in column]
+
+
+def test_a_constant_target_is_scaled_without_a_division_by_0():
+    problem = NetworkProblem("flat", REGRESSION, lambda: (samples()[0], np.full(100, 3.0)))
+    assert all(np.isfinite(run.final) for run in quickly("adam", problem).runs)
+
+
+@pytest.mark.parametrize(
+    ("solver", "message"),
+    [
+        (Solver("x", SGD(0.1), space={"speed": (1, 2)}), "'speed', which must be a field"),
+        (Solver("x", SGD(0.1), space={"learning_rate": (0.0, 1.0)}), "must have 0 < low < high"),
+        (Solver("x", "lbfgs", space={"tol": (1, 2)}), "fields are none"),
+    ],
+)
+def test_spaces_are_checked_before_anything_runs(solver, message):
+    with pytest.raises(ValueError, match=message):
+        quickly(solver, NET, track="tuned")
+
+
+def test_names_with_bars_keep_their_pairs():
+    solvers = [Solver(name, SGD(0.1)) for name in ("a", "b|c", "a|b", "c")]
+    text = page(quickly(solvers, BOWL))
+    assert all(f'"{i}|{k}":' in text for i, k in itertools.combinations(range(4), 2))
+
+
+def test_ties_are_named():
+    result = quickly([Solver("one", SGD(0.5)), Solver("other", SGD(0.5))], BOWL, budget=100)
+    assert any("one (as other) has the largest area" in line for line in result.summary())
+
+
+@pytest.mark.parametrize("write", ["to_json", "to_html"])
+def test_a_file_of_before_stays_if_writing_fails(write, tmp_path, comparison, monkeypatch):
+    path = tmp_path / "kept"
+    path.write_text("of before")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        getattr(comparison, write)(path)
+    assert path.read_text() == "of before"
+    assert [one.name for one in tmp_path.iterdir()] == ["kept"]
+
+
+def fail(*_):
+    raise OSError("no space")

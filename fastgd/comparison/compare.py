@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,9 +15,9 @@ from fastgd.comparison.problems import FunctionProblem, Problem, as_problems
 from fastgd.comparison.provenance import provenance
 from fastgd.comparison.reference import Reference, cost_ratios, reference
 from fastgd.comparison.result import MODES, TRACKS, Comparison
-from fastgd.comparison.runs import Budget, run_solver, single_threaded
+from fastgd.comparison.runs import Budget, Run, run_solver, single_threaded
 from fastgd.comparison.solvers import Solver, as_solvers, description
-from fastgd.comparison.tuning import TRIALS, Tuned, tune
+from fastgd.comparison.tuning import FIRST_TUNING_SEED, TRIALS, Tuned, tune
 
 # Learning rates of the sensitivity, as multiples of the one that is used.
 RATE_FACTORS = (0.1, 0.3, 3.0, 10.0)
@@ -136,8 +137,12 @@ def _request(
     ):  # fmt: skip
         if value not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {value!r}.")
-    if not isinstance(seeds, Integral) or seeds < 1:
-        raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}.")
+    if not isinstance(n_trials, Integral):
+        raise ValueError(f"n_trials must be a whole number, got {n_trials!r}.")
+    if not isinstance(seeds, Integral) or not 1 <= seeds <= FIRST_TUNING_SEED:
+        raise ValueError(
+            f"seeds must be a whole number from 1 to {FIRST_TUNING_SEED}, got {seeds!r}."
+        )
     if budget is None:
         budget = Budget()
     elif isinstance(budget, Real):
@@ -146,6 +151,8 @@ def _request(
         raise ValueError(f"budget must be a number of passes or a Budget, got {budget!r}.")
     if not all(isinstance(one, Real) and one > 0 for one in budget):
         raise ValueError(f"budget must be positive, got {budget}.")
+    if all(map(math.isinf, budget)):
+        raise ValueError(f"budget must end a run by passes or by seconds, got {budget}.")
     if not isinstance(random_state, Integral) or random_state < 0:
         raise ValueError(
             f"random_state must be a whole number, not negative, got {random_state!r}."
@@ -164,7 +171,8 @@ def _begun(request: Request, resume: Comparison | None) -> Comparison:
     """A comparison without runs, or the one to go on with."""
     declared = {
         solver.name: {
-            "method": description(solver.method), "order": solver.order, "space": solver.space,
+            "method": description(solver.method), "order": solver.order,
+            "space": {name: list(ends) for name, ends in solver.space.items()},
             "full_batch": solver.full_batch,
             "learning_rate": getattr(solver.method, "learning_rate", None),
         }
@@ -175,6 +183,7 @@ def _begun(request: Request, resume: Comparison | None) -> Comparison:
         [problem.name for problem in request.problems],
         request.seeds, request.mode, request.track, request.budget, [], {}, {}, declared,
         provenance=provenance(), n_trials=request.n_trials, random_state=request.random_state,
+        descriptions={problem.name: repr(problem) for problem in request.problems},
     )  # fmt: skip
     if resume is None:
         return fresh
@@ -185,9 +194,13 @@ def _begun(request: Request, resume: Comparison | None) -> Comparison:
             raise ValueError(f"resume has {name}={its!r}, which must be the same, got {mine!r}.")
     for solver, mine in declared.items():
         its = resume.declared.get(solver, mine)
-        if its["method"] != mine["method"]:
-            raise ValueError(f"resume has another solver {solver!r}: {its['method']}.")
+        different = {name: its.get(name) for name in mine if its.get(name) != mine[name]}
+        if different:
+            raise ValueError(f"resume has another solver {solver!r}: {different}.")
     for problem in request.problems:
+        its = resume.descriptions.get(problem.name, repr(problem))
+        if its != repr(problem):
+            raise ValueError(f"resume has another problem {problem.name!r}: {its}.")
         # Of two functions or networks of one name, the objectives differ where they begin.
         for known in resume.references.get(problem.name, ())[:1]:
             instance = problem.at(0)
@@ -228,16 +241,26 @@ Stage = tuple[str, Sequence[Job], Callable[[Any], None]]
 
 def _stages(request: Request, comparison: Comparison, sensitivity: bool) -> Iterator[Stage]:
     """What there is to do, each part when the one before it is done."""
-    missing = [problem for problem in request.problems if problem.name not in comparison.ratios]
-    # One after the other and alone, because they are timed.
-    for problem in missing:
-        comparison.ratios[problem.name] = _alone(partial(cost_ratios, problem))
+    _measure_ratios(request, comparison)
     yield _references(request, comparison)
     if request.track == "tuned":
         yield _tuning(request, comparison)
     yield _final_runs(request, comparison)
     if sensitivity:
         yield _sensitivity(request, comparison)
+
+
+def _measure_ratios(request: Request, comparison: Comparison) -> None:
+    """What evaluations cost; one problem after the other and alone, because they are timed."""
+    asked_for = any(solver.method == "levenberg-marquardt" for solver in request.solvers)
+    for problem in request.problems:
+        known = comparison.ratios.get(problem.name)
+        if known is not None and not (asked_for and math.isnan(known.normal_equations)):
+            continue
+        found = _alone(partial(cost_ratios, problem, normal_equations=asked_for))
+        if known is not None:  # runs were measured by the others
+            found = known._replace(normal_equations=found.normal_equations)
+        comparison.ratios[problem.name] = found
 
 
 def _references(request: Request, comparison: Comparison) -> Stage:
@@ -295,7 +318,12 @@ def _final_runs(request: Request, comparison: Comparison) -> Stage:
         for seed in range(request.seeds)
         if (problem.name, solver.name, seed) not in done
     ]  # fmt: skip
-    return "runs", jobs, comparison.runs.append
+
+    def keep(run: Run) -> None:
+        comparison.check_run(run)  # now, not when all the others have been made in vain
+        comparison.runs.append(run)
+
+    return "runs", jobs, keep
 
 
 def _sensitivity(request: Request, comparison: Comparison) -> Stage:

@@ -127,6 +127,7 @@ class PathWatch(Watch):
         self.points = [np.array(instance.objective.x0)]
         self.last = self.points[0]
         self.status = self.reason = ""
+        self.steps = 0
         self._n_steps = n_steps
         self._budget = budget
         self._seconds, self._resumed = 0.0, time.perf_counter()
@@ -136,6 +137,9 @@ class PathWatch(Watch):
 
     def end(self, w: NDArray[Any], passes: float) -> None:
         """The last point is known."""
+
+    def stop_within_an_iteration(self, passes: float) -> None:
+        """So is where it was stopped."""
 
     def tell(self, w: NDArray[Any], passes: float) -> bool:
         """Keep a point; whether that was the last."""
@@ -214,6 +218,8 @@ def network_surface(
     """
     if directions not in DIRECTIONS:
         raise ValueError(f"directions must be one of {DIRECTIONS}, got {directions!r}.")
+    if n_grid < 2:
+        raise ValueError(f"n_grid must be at least 2, got {n_grid!r}.")
     found = as_problems(problem)
     if len(found) != 1 or not isinstance(found[0], NetworkProblem):
         raise ValueError(f"problem must be one network, got {problem!r}.")

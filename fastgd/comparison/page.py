@@ -116,14 +116,17 @@ def _profile(profile: Any) -> dict[str, Any]:
 
 
 def _pairs(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Each solver against each on each problem: ratio with its interval, or why there is none."""
+    """Each solver against each on each problem: ratio with its interval, or why there is none.
+
+    By their places in the list of solvers, whose names may hold anything.
+    """
     pairs: dict[str, dict[str, Any]] = {}
     for i, first in enumerate(comparison.solvers):
-        for second in comparison.solvers[i + 1 :]:
+        for k, second in enumerate(comparison.solvers[i + 1 :], i + 1):
             verdicts = [
                 _verdict(comparison, problem, first, second) for problem in comparison.problems
             ]
-            pairs[f"{first}|{second}"] = {
+            pairs[f"{i}|{k}"] = {
                 "verdicts": verdicts,
                 "profile": _profile(comparison.profile("passes", [first, second])),
             }
@@ -147,8 +150,7 @@ def _sensitivity(comparison: Comparison) -> dict[str, dict[str, list[Any]]]:
         return found
     declared = [run for run in comparison.runs if run.seed == 0 and _rate(comparison, run)]
     for run in (*declared, *comparison.sensitivity):
-        gap = min(comparison.gaps(run), default=math.inf)
-        gap = math.inf if run.status == "diverged" else gap
+        gap = math.inf if run.status == "diverged" else comparison.lowest_gap(run)
         points = found.setdefault(run.problem, {}).setdefault(run.solver, [])
         points.append([_number(_rate(comparison, run)), _number(max(gap, SMALLEST_GAP))])
     for of_problem in found.values():
@@ -173,7 +175,7 @@ def _finals(comparison: Comparison, problem: str) -> list[dict[str, Any]]:
             continue
         rows.append({
             "solver": solver,
-            "gap": _number(median_cost([min(comparison.gaps(run)) for run in runs])),
+            "gap": _number(median_cost([comparison.lowest_gap(run) for run in runs])),
             **{name: _number(float(np.median([getattr(run, name) for run in runs])))
                for name in ("final", "validation_loss", "validation_score", "test_loss",
                             "test_score", "steps")},

@@ -79,6 +79,8 @@ class NetworkInstance:
 
     def __init__(self, problem: NetworkProblem, seed: int) -> None:
         X, y = problem.load()
+        if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+            y = np.ravel(y)  # a column, which would not be stratified
         estimator = clone(problem.estimator)
         stratify = y if is_classifier(estimator) and np.ndim(y) == 1 else None
         rest, X_test, y_rest, y_test = train_test_split(
@@ -93,6 +95,7 @@ class NetworkInstance:
             X_train, X_val, X_test = map(scaler.transform, (X_train, X_val, X_test))
             if not is_classifier(estimator):
                 mean, spread = y_train.mean(axis=0), y_train.std(axis=0)
+                spread = np.where(spread > 0, spread, 1.0)
                 y_train, y_val, y_test = ((a - mean) / spread for a in (y_train, y_val, y_test))
         # One thread for each run; several runs share the processors.
         self.estimator = estimator.set_params(random_state=seed, n_jobs=1)
@@ -161,6 +164,10 @@ class FunctionInstance:
         else:
             center = np.asarray(problem.start, np.float64)
             x0 = center + 0.1 * rng.normal(size=center.shape)
+        if x0.ndim != 1 or not x0.size:
+            raise ValueError(
+                f"{problem.name} must begin at a vector, but x0 has the shape {x0.shape}."
+            )
         self.objective = FunctionObjective(problem.fun, problem.grad, x0, problem.hessp)
 
     def validation(self, w: NDArray[Any]) -> Figures:

@@ -5,6 +5,7 @@ Both come from runs of their own, before the comparison, and are frozen with it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
+from numpy.typing import NDArray
 
 from fastgd.comparison.problems import FunctionProblem, Problem
 from fastgd.comparison.runs import CostRatios
@@ -63,7 +65,8 @@ class Reference(NamedTuple):
             if mode == "optimisation"
             else (self.initial_validation, self.lowest_validation)
         )
-        if not math.isfinite(value):
+        # Without both ends of the way nobody can tell where on it a value lies.
+        if not all(map(math.isfinite, (value, first, last))):
             return math.inf
         return max(value - last, 0.0) / (first - last) if first > last else 0.0
 
@@ -76,17 +79,23 @@ def reference(problem: Problem, seed: int, mode: str) -> Reference:
     """
     instance = problem.at(seed)
     objective = instance.objective
-    first = instance.validation(objective.x0).loss
-    seen = [first]
+    values = [objective.fun(objective.x0)]
+    held_out = [instance.validation(objective.x0).loss]
     learning = mode == "learning"
 
     def look(intermediate_result: Any) -> None:
-        seen.append(instance.validation(intermediate_result.x).loss)
+        held_out.append(instance.validation(intermediate_result.x).loss)
 
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    def value_and_gradient(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        value, gradient = objective.fun_and_grad(x)
+        values.append(value)
+        return value, gradient
+
+    # A function may be defined only here and there; what was reached until it complains counts.
+    with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
-        long = scipy.optimize.minimize(
-            objective.fun_and_grad, objective.x0, jac=True, method="L-BFGS-B",
+        scipy.optimize.minimize(
+            value_and_gradient, objective.x0, jac=True, method="L-BFGS-B",
             callback=look if learning else None,
             options={"maxiter": LONG, "maxfun": 2 * LONG, "gtol": 1e-10, "ftol": 0.0, "maxcor": 30},
         )  # fmt: skip
@@ -95,21 +104,26 @@ def reference(problem: Problem, seed: int, mode: str) -> Reference:
                 objective.fun_and_grad, objective.x0, jac=True, method=Adam(learning_rate=0.01),
                 callback=look, tol=0.0, options={"maxiter": LONG_LEARNING},
             )  # fmt: skip
-    lowest = long.fun
-    if isinstance(problem, FunctionProblem) and problem.minimum is not None:
-        lowest = problem.minimum
-    finite = [value for value in seen if math.isfinite(value)]
-    return Reference(
-        objective.fun(objective.x0), float(lowest), first, min(finite, default=math.nan)
-    )
+    known = problem.minimum if isinstance(problem, FunctionProblem) else None
+    lowest = _lowest(values) if known is None else float(known)
+    return Reference(float(values[0]), lowest, held_out[0], _lowest(held_out))
 
 
-def cost_ratios(problem: Problem, seed: int = 0) -> CostRatios:
-    """Measure what evaluations of a problem cost, in values with gradients."""
+def _lowest(values: list[float]) -> float:
+    """The lowest finite number; NaN if there is none."""
+    return float(min(filter(math.isfinite, values), default=math.nan))
+
+
+def cost_ratios(problem: Problem, seed: int = 0, *, normal_equations: bool = True) -> CostRatios:
+    """Measure what evaluations of a problem cost, in values with gradients.
+
+    Normal equations are n² numbers, so they are left out, as NaN, where nobody asks for them.
+    """
     objective: Any = problem.at(seed).objective
     if isinstance(problem, FunctionProblem):
         return CostRatios(0.5, 1.0, math.nan)
-    w, other = objective.x0, objective.x0 + 1e-3
+    # What is remembered would cost nothing: a gradient is, and a value where one was.
+    w, other, another = (objective.x0 + step for step in (0.0, 1e-3, 2e-3))
     v = np.ones_like(w)
 
     def gradients() -> None:
@@ -117,24 +131,23 @@ def cost_ratios(problem: Problem, seed: int = 0) -> CostRatios:
         objective.grad(other)
 
     unit = _seconds(gradients) / 2
-    points = itertools.cycle([w, other])  # what is remembered would cost nothing
-    calls = (
-        lambda: objective.fun(next(points)),
-        lambda: objective.hessp(w, v),
-        lambda: objective.normal_equations(next(points)),
-    )
-    fun, hessp, normal_equations = (_seconds_or_nan(call) / unit for call in calls)
+    points = itertools.cycle([w, other])
+    fun = _seconds(lambda: objective.fun(another)) / unit
+    hessp = _seconds_or_nan(lambda: objective.hessp(w, v)) / unit
+    normal = math.nan
+    if normal_equations:
+        normal = _seconds_or_nan(lambda: objective.normal_equations(next(points))) / unit
     # The value and the gradient that come with normal equations are counted by themselves.
-    ratios = fun, hessp, np.maximum(normal_equations - 1.0, 0.0)
+    ratios = fun, hessp, np.maximum(normal - 1.0, 0.0)
     # Two digits: what is reported must not pretend to more than a timing can say.
     return CostRatios(*(float(f"{ratio:.2g}") for ratio in ratios))
 
 
 def _seconds_or_nan(call: Callable[[], Any]) -> float:
-    """NaN for what this problem has not."""
+    """NaN for what this problem, or this computer, has not."""
     try:
         return _seconds(call)
-    except ValueError:
+    except (ValueError, MemoryError):
         return math.nan
 
 

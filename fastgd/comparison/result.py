@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastgd.comparison.files import write_text
 from fastgd.comparison.reference import Reference
 from fastgd.comparison.runs import Budget, CostRatios, Run
 from fastgd.comparison.statistics import (
@@ -64,6 +65,8 @@ class Comparison:
         Versions, processor, BLAS, threads.
     n_trials, random_state : int
         Of the tuning.
+    descriptions : dict of str to str
+        For each problem, what it is.
     """
 
     solvers: list[str]
@@ -81,6 +84,7 @@ class Comparison:
     provenance: dict[str, Any] = field(default_factory=dict)
     n_trials: int = 0
     random_state: int = 0
+    descriptions: dict[str, str] = field(default_factory=dict)
 
     # Runs and curves.
 
@@ -128,6 +132,11 @@ class Comparison:
         high = max(ends, default=1.0)
         low = max(min(firsts, default=high / 100), high / 1e4, 1e-9)
         return np.append(0.0, np.geomspace(low, max(high, low * 1.001), n_points - 1))
+
+    def lowest_gap(self, run: Run) -> float:
+        """Smallest share of the way that was left within the budget."""
+        points = zip(run.passes, run.seconds, self.gaps(run), strict=True)
+        return min(gap for *cost, gap in points if self.budget.allows(*cost))
 
     # Costs to targets.
 
@@ -243,23 +252,30 @@ class Comparison:
         if len({run.key for run in self.runs}) < len(self.runs):
             raise ValueError("A solver has two runs on the same problem and seed.")
         for run in self.runs:
-            if run.solver not in self.declared or run.problem not in self.problems:
-                raise ValueError(f"{run.key}: the solver or the problem is not declared.")
-            if self.track == "default" and run.settings:
-                raise ValueError(f"{run.key}: other settings than declared, {run.settings}.")
-            if run.seed >= FIRST_TUNING_SEED:
-                raise ValueError(f"{run.key}: the seed belongs to the tuning.")
-            if run.seed >= len(self.references.get(run.problem, ())):
-                raise ValueError(f"{run.key}: there is no reference for this seed.")
-            for axis in AXES:
-                costs = getattr(run, axis)
-                if not costs or costs[0] != 0 or any(b < a for a, b in itertools.pairwise(costs)):
-                    raise ValueError(f"{run.key}: {axis} must grow from 0, got {costs[:3]}…")
-            if len({len(curve) for curve in run.curves}) > 1:
-                raise ValueError(f"{run.key}: the curves are of unequal length.")
-            reference = self.references[run.problem][run.seed]
-            if not reference.begins_at(run.initial, run.validation[0], self.mode):
-                raise ValueError(f"{run.key}: another initial objective than its reference.")
+            self.check_run(run)
+
+    def check_run(self, run: Run) -> None:
+        """Complain of a run that has no part in this comparison."""
+        if run.solver not in self.declared or run.problem not in self.problems:
+            raise ValueError(f"{run.key}: the solver or the problem is not declared.")
+        if self.track == "default" and run.settings:
+            raise ValueError(f"{run.key}: other settings than declared, {run.settings}.")
+        if run.seed >= FIRST_TUNING_SEED:
+            raise ValueError(f"{run.key}: the seed belongs to the tuning.")
+        if run.seed >= len(self.references.get(run.problem, ())):
+            raise ValueError(f"{run.key}: there is no reference for this seed.")
+        for axis in AXES:
+            costs = getattr(run, axis)
+            if not costs or costs[0] != 0 or any(b < a for a, b in itertools.pairwise(costs)):
+                raise ValueError(f"{run.key}: {axis} must grow from 0, got {costs[:3]}…")
+        if len({len(curve) for curve in run.curves}) > 1:
+            raise ValueError(f"{run.key}: the curves are of unequal length.")
+        reference = self.references[run.problem][run.seed]
+        if not reference.begins_at(run.initial, run.validation[0], self.mode):
+            raise ValueError(
+                f"{run.key}: it begins at the objective {run.initial!r}, but its reference at"
+                f" {reference.initial!r}: the same point must have the same value."
+            )
 
     def _check_tuning(self) -> None:
         for problem in {tuned.problem for tuned in self.tuning}:
@@ -277,16 +293,7 @@ class Comparison:
 
     def to_json(self, path: str | Path) -> None:
         """Write everything, raw curves included, to one file."""
-        text = json.dumps({"format": FORMAT, **_plain(dataclasses.asdict(self))})
-        path = Path(path)
-        # A pipe or a device, which is not replaced, even where a shell has turned it to a file.
-        if (path.exists() and not path.is_file()) or Path("/dev") in path.absolute().parents:
-            path.write_text(text, "utf-8")
-            return
-        path = path.resolve()  # of a link, what it points to
-        temporary = path.with_name(f"{path.name}.part")
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
+        write_text(path, json.dumps({"format": FORMAT, **_plain(dataclasses.asdict(self))}))
 
     @classmethod
     def from_json(cls, path: str | Path) -> Comparison:
@@ -315,7 +322,7 @@ class Comparison:
         """Write the page: one file that needs no network."""
         from fastgd.comparison.page import page
 
-        Path(path).write_text(page(self), "utf-8")
+        write_text(path, page(self))
 
     def summary(self) -> list[str]:
         """What came out, in plain sentences."""

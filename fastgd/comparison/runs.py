@@ -9,6 +9,7 @@ evaluated the clock stands still.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
 import warnings
@@ -35,9 +36,10 @@ MANY = 10**6
 # A whole run keeps about this many points; more would be seen by nobody.
 MOST_POINTS = 200
 # What this process has run before.
-_compiled: set[tuple[Any, str]] = set()
-# What a name of SciPy's takes besides the gradient.
+_compiled: set[tuple[Any, ...]] = set()
+# Which of SciPy's methods take more than the gradient, and which none.
 TAKES_HESSP = {"Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"}
+DERIVATIVE_FREE = {"Nelder-Mead", "Powell", "COBYLA", "COBYQA"}
 
 
 def single_threaded() -> Any:
@@ -61,6 +63,14 @@ class Budget(NamedTuple):
 
     passes: float = 100.0
     seconds: float = 10.0
+
+    def allows(self, passes: float, seconds: float) -> bool:
+        """Whether what was reached at this cost counts."""
+        return passes <= self.passes and seconds <= self.seconds
+
+
+# Of a run beforehand, in which all is called that has to be compiled.
+TO_COMPILE = Budget(10.0, 1.0)
 
 
 class CostRatios(NamedTuple):
@@ -104,6 +114,7 @@ class Run:
         optimisation, and that of the chosen parameters in learning.
     validation_loss, validation_score, test_loss, test_score : float
         At the parameters with the best validation loss in learning, at the last in optimisation.
+        These, and ``final``, know nothing of what came after the budget.
     passes, seconds, objective, validation : list of float
         The curves: cost so far on both axes, training objective and validation loss.
     steps : int
@@ -165,7 +176,8 @@ class Watch:
         self.validation: list[float] = []
         self.best: tuple[float, NDArray[Any]] = (math.inf, instance.objective.x0)
         self.lowest = math.inf  # value of the objective
-        self.last = instance.objective.x0
+        self.last = self.last_allowed = instance.objective.x0
+        self.steps = 0  # updates, or iterations
         self.status, self.reason = "finished", ""
         self._seconds = 0.0
         self._every = 1
@@ -197,10 +209,11 @@ class Watch:
 
     def end(self, w: NDArray[Any], passes: float) -> None:
         """Note where a solver ended by itself."""
+        self._seconds = self.seconds
         if passes > self.passes[-1] or not np.array_equal(w, self.last):
-            self._seconds = self.seconds
             self._note(passes, w)
-            self._has_diverged()
+        if not self._has_diverged():
+            self._is_over(passes)
 
     def _note(self, passes: float, w: NDArray[Any]) -> None:
         counts = dict(self._counts)
@@ -211,11 +224,16 @@ class Watch:
         self.spent.append(self._seconds)
         self.objective.append(value)
         self.validation.append(held_out)
-        judged = held_out if self._mode == "learning" and not math.isnan(held_out) else value
-        if judged < self.best[0]:
-            self.best = judged, np.array(w)
-        self.lowest = min(self.lowest, value) if math.isfinite(value) else self.lowest
         self.last = np.array(w)
+        if not self._budget.allows(passes, self._seconds):
+            return
+        self.last_allowed = self.last
+        # Functions have no validation loss.
+        learns = self._mode == "learning" and not math.isnan(self.validation[0])
+        judged = held_out if learns else value
+        if judged < self.best[0]:
+            self.best = judged, self.last
+        self.lowest = min(self.lowest, value) if math.isfinite(value) else self.lowest
 
     def _thin(self) -> None:
         """Keep each second point, and look half as often from now on."""
@@ -226,6 +244,7 @@ class Watch:
     def stop_within_an_iteration(self, passes: float) -> None:
         """Note that a solver was stopped where it had not called back for long."""
         self._seconds = self.seconds
+        self._note(passes, self.last)
         self._is_over(passes)
         self.reason += ", within an iteration"
 
@@ -323,41 +342,47 @@ def run_solver(
     settings = settings or {}
     if settings:
         solver = solver.with_settings(settings)
-    compile_seconds = _compile(solver, problem, seed, mode, ratios) if compile_first else 0.0
     instance = problem.at(seed)
+    compile_seconds = 0.0
+    if compile_first:
+        compile_seconds = _compile(solver, problem, instance, seed, mode, ratios)
     watch = Watch(instance, budget, mode)
     with single_threaded(), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # a budget that ends a solver is no reason to warn
         try:
-            steps = follow(solver, instance, watch, ratios, budget, seed)
+            follow(solver, instance, watch, ratios, budget, seed)
         except Exception as error:
             # Whatever a solver or a user's function raises is a result, not the end of the others.
-            steps, watch.status, watch.reason = 0, "failed", f"{type(error).__name__}: {error}"
+            watch.status, watch.reason = "failed", f"{type(error).__name__}: {error}"
             if not watch.objective:
                 watch.begin()
-    chosen = watch.best[1] if mode == "learning" else watch.last
+    evaluations = {name: n for name, n in instance.objective.counts.items() if n}
+    chosen = watch.best[1] if mode == "learning" else watch.last_allowed
     validation, test = instance.validation(chosen), instance.test(chosen)
     final = instance.objective.fun(chosen) if mode == "learning" else watch.lowest
     return Run(
         solver.name, problem.name, seed, settings, watch.status, watch.reason,
         watch.objective[0], final, validation.loss, validation.score, test.loss, test.score,
-        watch.passes, watch.spent, watch.objective, watch.validation, steps,
-        {name: n for name, n in instance.objective.counts.items() if n}, compile_seconds,
+        watch.passes, watch.spent, watch.objective, watch.validation, watch.steps,
+        evaluations, compile_seconds,
     )  # fmt: skip
 
 
-def _compile(solver: Solver, problem: Problem, seed: int, mode: str, ratios: CostRatios) -> float:
-    """Make a step of the solver; how much longer that took than a second one."""
-    # What is compiled depends on the class of a rule, not on its numbers.
-    method = type(solver.method).__qualname__ if is_rule(solver.method) else solver.method
-    key = method, repr(problem)
+def _compile(
+    solver: Solver, problem: Problem, instance: Instance, seed: int, mode: str, ratios: CostRatios
+) -> float:
+    """Make a few steps of the solver; how much longer that took than it takes again."""
+    # What is compiled depends on the class of a rule, not on its numbers, and on the kind of data.
+    method = type(solver.method) if is_rule(solver.method) else solver.method
+    data = getattr(instance.objective, "dtype", None), type(getattr(instance, "X", None))
+    key = method, repr(problem), *data
     if key in _compiled:
         return 0.0
     _compiled.add(key)
     taken = []
     for _ in range(2):
         started = time.perf_counter()
-        run_solver(solver, problem, seed, budget=Budget(1e-9, 1.0), mode=mode, ratios=ratios,
+        run_solver(solver, problem, seed, budget=TO_COMPILE, mode=mode, ratios=ratios,
                    compile_first=False)  # fmt: skip
         taken.append(time.perf_counter() - started)
     return max(taken[0] - taken[1], 0.0)
@@ -365,53 +390,52 @@ def _compile(solver: Solver, problem: Problem, seed: int, mode: str, ratios: Cos
 
 def follow(
     solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, budget: Budget, seed: int
-) -> int:
-    """Run until the watch says that it is over; the number of steps."""
+) -> None:
+    """Run until the watch says that it is over."""
     if not is_rule(solver.method):
-        return _run_on_objective(solver, instance, watch, ratios, budget, seed)
-    if isinstance(instance, NetworkInstance):
-        return _run_epochs(solver, instance, watch)
-    return _run_steps(solver, instance, watch)
+        _run_on_objective(solver, instance, watch, ratios, budget, seed)
+    elif isinstance(instance, NetworkInstance):
+        _run_epochs(solver, instance, watch)
+    else:
+        _run_steps(solver, instance, watch)
 
 
-def _run_epochs(solver: Solver, instance: NetworkInstance, watch: Watch) -> int:
+def _run_epochs(solver: Solver, instance: NetworkInstance, watch: Watch) -> None:
     n_samples = instance.X.shape[0]
     batch_size = n_samples if solver.full_batch else min(MINI_BATCH, n_samples)
     estimator = clone(instance.estimator).set_params(solver=solver.method, batch_size=batch_size)
     course = Course(estimator, instance.X, instance.y)
     watch.begin()
-    epochs = 0
-    while True:
+    for epoch in itertools.count(1):
         w = course.epoch()
-        epochs += 1
-        if watch.tell(w, float(epochs)):
-            return course.optimizer.n_updates
+        watch.steps = course.optimizer.n_updates
+        if watch.tell(w, float(epoch)):
+            return
 
 
-def _run_steps(solver: Solver, instance: FunctionInstance, watch: Watch) -> int:
+def _run_steps(solver: Solver, instance: FunctionInstance, watch: Watch) -> None:
     objective = instance.objective
     w = objective.x0.copy()
     optimizer = Optimizer(solver.method, w)
     watch.begin()
     while True:
         optimizer.update(w, objective.grad(w))
+        watch.steps = optimizer.n_updates
         # By steps: where a rule stands still, the objective remembers the point.
-        if watch.tell(np.array(optimizer.solution(w)), float(optimizer.n_updates)):
-            return optimizer.n_updates
+        if watch.tell(np.array(optimizer.solution(w)), float(watch.steps)):
+            return
 
 
 def _run_on_objective(
     solver: Solver, instance: Instance, watch: Watch, ratios: CostRatios, budget: Budget, seed: int
-) -> int:
+) -> None:
     objective = instance.objective
-    steps = 0
 
     def passes() -> float:
         return ratios.passes(objective.counts, objective.n_parameters)
 
     def told(intermediate_result: Any) -> None:
-        nonlocal steps
-        steps += 1
+        watch.steps += 1
         # A method of a user's may call back with the point alone.
         if watch.tell(np.asarray(getattr(intermediate_result, "x", intermediate_result)), passes()):
             raise StopIteration
@@ -421,14 +445,13 @@ def _run_on_objective(
     try:
         result = _minimize(solver.method, metered, told, seed)
     except StopIteration:
-        return steps  # a method of a user's that lets it through
+        return  # a method of a user's that lets it through
     except OverBudgetError:
         watch.stop_within_an_iteration(passes())
-        return steps
+        return
     if not watch.reason:
-        watch.reason = str(result.message)
+        watch.reason = str(getattr(result, "message", "the method ended"))
         watch.end(np.asarray(result.x), passes())
-    return steps
 
 
 def _minimize(method: Any, objective: Any, callback: Callable[..., None], seed: int) -> Any:
@@ -438,7 +461,10 @@ def _minimize(method: Any, objective: Any, callback: Callable[..., None], seed: 
             objective, x0, maxiter=MANY, maxfun=MANY, tol=0.0,
             random_state=np.random.RandomState(seed), callback=callback,
         )  # fmt: skip
-    hessp = objective.hessp if isinstance(method, str) and method in TAKES_HESSP else None
+    name = method if isinstance(method, str) else ""
+    if name in DERIVATIVE_FREE:
+        return scipy.optimize.minimize(objective.fun, x0, method=name, callback=callback)
+    hessp = objective.hessp if name in TAKES_HESSP else None
     return scipy.optimize.minimize(
         objective.fun_and_grad, x0, method=method, jac=True, callback=callback, hessp=hessp
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,6 +139,7 @@ def as_solvers(wanted: Any) -> list[Solver]:
     solvers: dict[str, Solver] = {}
     for one in wanted:
         solver = _as_solver(one)
+        _check_space(solver)
         name, i = solver.name, 2
         while name in solvers:
             name, i = f"{solver.name}-{i}", i + 1
@@ -144,12 +147,31 @@ def as_solvers(wanted: Any) -> list[Solver]:
     return list(solvers.values())
 
 
+def _check_space(solver: Solver) -> None:
+    fields = getattr(solver.method, "_fields", ()) if is_rule(solver.method) else ()
+    for name, ends in solver.space.items():
+        if name not in fields:
+            raise ValueError(
+                f"The space of {solver.name!r} has {name!r}, which must be a field of an update"
+                f" rule; fields are {', '.join(fields) or 'none'}."
+            )
+        low, high = ends
+        if not 0 < low < high < math.inf:
+            raise ValueError(
+                f"The space of {solver.name!r} must have 0 < low < high for {name!r}, which is"
+                f" searched on a log scale, got {ends}."
+            )
+
+
 def _as_solver(one: Any) -> Solver:
     if isinstance(one, Solver):
         return one
     if isinstance(one, str):
         if one not in SOLVERS:
-            raise ValueError(f"solvers must be among {', '.join(SOLVERS)}; got {one!r}.")
+            raise ValueError(
+                f"solvers must be among {', '.join(SOLVERS)}; got {one!r}. One of SciPy's is"
+                ' Solver("cg", "CG").'
+            )
         return SOLVERS[one]
     if is_rule(one):
         rate = one.learning_rate
@@ -164,6 +186,9 @@ def description(method: Any) -> str:
     """A method in words that are the same in every process."""
     if isinstance(method, (str, tuple)):
         return str(method)
+    if isinstance(method, functools.partial):
+        given = [*map(repr, method.args), *(f"{k}={v!r}" for k, v in method.keywords.items())]
+        return f"{description(method.func)}({', '.join(given)})"
     named = method if hasattr(method, "__qualname__") else type(method)
     return f"{named.__module__}.{named.__qualname__}"
 

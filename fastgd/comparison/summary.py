@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgd.comparison.result import Comparison
 
 
-def summary(comparison: Comparison, axis: str = "passes") -> list[str]:
+def summary(comparison: Comparison) -> list[str]:
     """Sentences: what was run, who is ahead, what could not be told apart, what went wrong."""
-    rows = comparison.table(axis)
+    rows = comparison.table("passes")
     sentences = [_what(comparison)]
     if not comparison.runs:
         return [*sentences, "No run was finished."]
     best = rows[0]["solver"]
-    sentences.append(_ahead(comparison, rows, axis))
-    sentences += [_against(comparison, best, row["solver"], axis) for row in rows[1:4]]
+    sentences.append(_ahead(comparison, rows))
+    sentences += [_against(comparison, best, row["solver"]) for row in rows[1:4]]
     by_seconds = comparison.table("seconds")[0]["solver"]
     if by_seconds != best:
         sentences.append(f"Counted in seconds instead, {by_seconds} is ahead.")
@@ -48,24 +48,27 @@ def _what(comparison: Comparison) -> str:
     )
 
 
-def _ahead(comparison: Comparison, rows: list[dict[str, object]], axis: str) -> str:
+def _ahead(comparison: Comparison, rows: list[dict[str, Any]]) -> str:
     hardest = comparison.targets[-1]
     best = rows[0]
+    if best["area"] == 0:
+        return "No solver reached any target within the budget."
     solved = best["solved"]
-    assert isinstance(solved, dict)
+    ties = [row["solver"] for row in rows[1:] if row["area"] == best["area"]]
+    also = f" (as {', '.join(ties)})" if ties else ""
     return (
-        f"Counted in {axis}, {best['solver']} has the largest area under its performance profile,"
-        f" {best['area']:.2f}; it came to within {hardest:g} of the lowest known value on"
+        f"Counted in passes, {best['solver']}{also} has the largest area under its performance"
+        f" profile, {best['area']:.2f}; it came to within {hardest:g} of the lowest known value on"
         f" {solved[hardest]} of {len(comparison.problems)} problems."
     )
 
 
-def _against(comparison: Comparison, best: str, other: str, axis: str) -> str:
+def _against(comparison: Comparison, best: str, other: str) -> str:
     """One solver against another, problem by problem."""
     wins = losses = ties = nothing = missing = 0
     ratios = []
     for problem in comparison.problems:
-        verdict = comparison.verdict(problem, best, other, axis)
+        verdict = comparison.verdict(problem, best, other)
         if not comparison.common_seeds(problem, best, other):
             missing += 1
         elif verdict is None:
@@ -81,7 +84,7 @@ def _against(comparison: Comparison, best: str, other: str, axis: str) -> str:
     if wins or losses:
         middle = math.exp(sum(map(math.log, ratios)) / len(ratios))
         parts.append(
-            f"{best} needed fewer {axis} than {other} on {wins} of {n} problems and more on"
+            f"{best} needed fewer passes than {other} on {wins} of {n} problems and more on"
             f" {losses} (geometric mean of the ratio {middle:.2g})"
         )
     if ties:

@@ -31,10 +31,10 @@ def costs_table(comparison: Comparison, axis: str) -> Table:
     return table
 
 
-def results_table(comparison: Comparison, axis: str = "passes") -> Table:
+def results_table(comparison: Comparison) -> Table:
     """One row a solver, the best by the area under its performance profile first."""
     # Narrow enough for a terminal of 80 columns: a number must never be cut.
-    title = f"counted in {axis}; solved: of {len(comparison.problems)} problems, to a share left"
+    title = f"counted in passes; solved: of {len(comparison.problems)} problems, to a share left"
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
@@ -44,7 +44,7 @@ def results_table(comparison: Comparison, axis: str = "passes") -> Table:
         "di-\nver-\nged", "time\nout", "fail", "sec-\nonds", "com-\npile",
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
-    for row in comparison.table(axis):
+    for row in comparison.table("passes"):
         table.add_row(
             Text(row["solver"]), f"{row['area']:.2f}", *(str(n) for n in row["solved"].values()),
             *(str(row[what] or "") for what in ("diverged", "timed out", "failed")),

@@ -114,14 +114,15 @@ function drawCosts(axis, target) {
 
 function drawPair() {
   const [a, b] = [byId("first").value, byId("second").value];
-  const straight = data.pairs[`${a}|${b}`];
-  const found = straight || data.pairs[`${b}|${a}`];
+  const [i, k] = [a, b].map((solver) => data.solvers.indexOf(solver));
+  const straight = data.pairs[`${i}|${k}`];
+  const found = straight || data.pairs[`${k}|${i}`];
   byId("pair-profile").hidden = !found;
   if (!found) { table("pair", ["Choose two solvers."], []); return; }
   drawProfile("pair-profile", found.profile, ratioAxis("passes"));
   const turned = (value) => value === null ? null : Number((1 / value).toPrecision(4));
-  table("pair", ["problem", "ratio", "from", "to", ""], data.problems.map((problem, i) => {
-    const verdict = found.verdicts[i];
+  table("pair", ["problem", "ratio", "from", "to", ""], data.problems.map((problem, place) => {
+    const verdict = found.verdicts[place];
     if (typeof verdict === "string") return [problem, null, null, null, verdict];
     const [ratio, low, high, winner] = verdict;
     const who = winner < 0 ? "no difference" : `${(winner === 0) === Boolean(straight) ? a : b} is cheaper`;
