@@ -764,8 +764,8 @@ def test_samples_without_any_weight(digits):
     X, y = digits
     with pytest.raises(ValueError, match="No sample has a weight above 0 in float64"):
         small(class_weight={0: 0.0}).fit(X, y, sample_weight=(y == 0).astype(float))
-    with pytest.raises(ValueError, match="No sample has a weight above 0 in float32"):
-        small().fit(X.astype(np.float32), y, sample_weight=np.full(len(y), 1e-46))
+    with pytest.raises(ValueError, match="or one is infinite"):
+        small(class_weight={0: 1e308}).fit(X, y, sample_weight=np.full(len(y), 1e308))
 
 
 def test_one_sample_has_no_r2():
@@ -849,3 +849,150 @@ def test_what_predictions_notice_by_the_way(digits, n_samples):
     np.testing.assert_array_equal(clf.predict(X), expected)
     X[0] = 3e38
     assert clf.predict(X).shape == (n_samples,)
+
+
+# What a stranger tried.
+
+
+def test_a_warm_start_keeps_the_best_of_what_there_is(digits):
+    """Not what scored better than all of it once, and is not there any more."""
+    X, y = digits
+    held_out = {"X_val": X[200:], "y_val": y[200:]}
+    clf = small(warm_start=True, max_iter=30, learning_rate_init=0.01)
+    clf.fit(X[:200], y[:200], **held_out)
+    best = max(clf.validation_scores_)
+    clf.set_params(max_iter=3, learning_rate_init=0.3).fit(X[:200], y[:200], **held_out)
+    before = len(clf.validation_scores_)
+    spoilt = clf.score(X[200:], y[200:])
+    assert spoilt < best
+    clf.set_params(early_stopping=True, max_iter=30, learning_rate_init=1e-3)
+    clf.fit(X[:200], y[:200], **held_out)
+    assert clf.best_validation_score_ == max(spoilt, *clf.validation_scores_[before:])
+    assert clf.score(X[200:], y[200:]) == clf.best_validation_score_
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_partial_fit_on_batches_without_a_class_that_has_a_weight(kind):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
+    if kind == "classes":
+        weight, rows, classes = {0: 2.0}, y > 0, [0, 1, 2]
+    else:
+        y = rng.integers(0, 2, (60, 3))
+        weight, rows, classes = [{1: 2.0}] * 3, y[:, 0] == 1, [0, 1, 2]
+    weighed = small(class_weight=weight).partial_fit(X, y, classes=classes)
+    weighed.partial_fit(X[rows], y[rows])
+    if kind == "classes":
+        sums = np.where(y == 0, 2.0, 1.0)
+    else:
+        sums = np.prod(np.where(y == 1, 2.0, 1.0), axis=1)
+    by_hand = small().partial_fit(X, y, sums, classes=classes)
+    by_hand.partial_fit(X[rows], y[rows], sums[rows])
+    np.testing.assert_allclose(weighed.coefs_[0], by_hand.coefs_[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-44, 1e-38, 1e-30, 1e30, 2e36])
+def test_the_unit_of_sample_weights_is_no_matter(size, dtype, solver):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4)).astype(dtype)
+    weight = rng.uniform(0.5, 2.0, 60)
+    usual, other = (
+        MLPRegressor(
+            hidden_layer_sizes=(4,), solver=solver, alpha=0.01 * factor, max_iter=8, random_state=0
+        ).fit(X, X[:, 0] * 0.3, weight * factor)
+        for factor in (1.0, size)
+    )
+    rtol = 1e-4 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(other.loss_curve_, usual.loss_curve_, rtol=rtol)
+    np.testing.assert_allclose(other.coefs_[0], usual.coefs_[0], rtol=10 * rtol, atol=rtol)
+
+
+def test_usual_sample_weights_keep_their_bits(digits):
+    """Within some powers of ten they are not touched."""
+    X, y = digits
+    weight = np.random.default_rng(0).uniform(1e-9, 1e9, len(y))
+    objective = small().objective(X, y, weight)
+    assert objective.alpha == small().alpha
+
+
+def test_alpha_that_is_infinite_beside_the_weights(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match=r"alpha=1.0 is too large for weights of 1e-310"):
+        small(alpha=1.0).fit(X, y, np.full(len(y), 1e-310))
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "message"),
+    [
+        ("squared_error", np.array(["1.5", "2"] * 10), "y must be numbers, got an array of"),
+        ("squared_error", np.array(["2020-01-01"] * 20, "M8[D]"), "y must be numbers|DType"),
+        (losses.BinaryLogLoss(), np.linspace(0, 2, 20), r"needs targets in \[0, 1\]"),
+        (losses.KLDivergence(), np.linspace(-1, 1, 40).reshape(20, 2), "must be probabilities"),
+        ("huber", np.full(20, 1e300), "y has numbers beyond those of float32"),
+    ],
+)
+def test_targets_that_are_none(loss, y, message):
+    X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    net = MLPRegressor(hidden_layer_sizes=(2,), loss=loss, max_iter=2)
+    with pytest.raises((ValueError, TypeError), match=message):
+        net.fit(X, y)
+    assert not hasattr(net, "coefs_")
+
+
+def test_sparse_targets(digits):
+    X, y = digits
+    labels = (y[:, np.newaxis] == np.arange(3)).astype(int)
+    dense, sparse = (small().fit(X, t) for t in (labels, scipy.sparse.csr_matrix(labels)))
+    np.testing.assert_array_equal(dense.coefs_[0], sparse.coefs_[0])
+    with pytest.raises(TypeError, match="y must be dense"):
+        MLPRegressor().fit(X, scipy.sparse.csr_matrix(labels * 1.0))
+    shares = np.full((len(y), 2), 0.5)
+    nets = [small(loss="kl_divergence").fit(X, t) for t in (shares, scipy.sparse.csr_array(shares))]
+    np.testing.assert_array_equal(nets[0].coefs_[0], nets[1].coefs_[0])
+    assert nets[0].score(X, shares) == nets[0].score(X, scipy.sparse.csr_array(shares))
+    column = scipy.sparse.csr_matrix((y % 2)[:, np.newaxis])
+    small().fit(X, y % 2, X_val=X, y_val=column)
+
+
+def test_labels_in_a_column_for_the_kl_divergence(digits):
+    X, y = digits
+    column = small(loss="kl_divergence")
+    with pytest.warns(UserWarning, match="column-vector y was passed"):
+        column.fit(X, y[:, np.newaxis])
+    np.testing.assert_array_equal(column.coefs_[0], small(loss="kl_divergence").fit(X, y).coefs_[0])
+
+
+def test_one_class_has_all_probability(digits):
+    X, _ = digits
+    clf = small(loss="kl_divergence").fit(X, ["only"] * len(X))
+    np.testing.assert_array_equal(clf.predict_proba(X), np.ones((len(X), 1)))
+
+
+def test_labels_of_another_kind_than_before(digits):
+    X, y = digits
+    clf = small(warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="y must be one label for each sample"):
+        clf.partial_fit(X, (y[:, np.newaxis] == np.arange(10)).astype(int))
+
+
+def test_numbers_in_arrays_without_dimensions(digits):
+    clf = small(hidden_layer_sizes=np.array(3), dropout=np.array(0.3)).fit(*digits)
+    assert [coef.shape for coef in clf.coefs_] == [(64, 3), (3, 10)]
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs", "bfgs"])
+def test_each_task_of_a_callback_ends(digits, solver):
+    begun, ended = [], []
+
+    class Pairs(Recorder):
+        def on_fit_task_begin(self, estimator, context):
+            begun.append((context.task_name, context.task_id))
+
+        def on_fit_task_end(self, estimator, context):
+            ended.append((context.task_name, context.task_id))
+
+    clf = small(solver=solver, max_iter=4).set_callbacks(Pairs()).fit(*digits)
+    assert sorted(begun) == sorted(ended)
+    assert len(ended) == clf.n_iter_ + 1  # and the fit

@@ -454,3 +454,37 @@ def test_adam_without_momentum_has_no_memory_of_large_gradients(name):
     for gradient in (np.full_like(w, 1e8), np.arange(40, dtype=np.float32)):
         optimizer.update(w, gradient)
         np.testing.assert_array_equal(optimizer.state[0], gradient)
+
+
+# Rules of one's own.
+
+
+class ThirdIsZero(NamedTuple):
+    learning_rate: float = 0.1
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        for i in range(w.size):
+            w[i] -= learning_rate * g[i]
+        w[2] = 0.0
+
+
+def test_a_rule_may_look_at_any_parameter():
+    w = np.ones(50)
+    Optimizer(ThirdIsZero(), w).update(w, np.ones(50))
+    expected = np.full(50, 0.9)
+    expected[2] = 0.0
+    np.testing.assert_allclose(w, expected)
+
+
+@pytest.mark.parametrize("attribute", ["state", "scalars"])
+@pytest.mark.parametrize("names", ["average", 1, ("a", 2)])
+def test_names_of_a_rule_are_a_tuple(attribute, names):
+    rule = type("Mine", (ThirdIsZero,), {attribute: names})()
+    with pytest.raises(ValueError, match=f"Mine: {attribute} must be a tuple of names"):
+        Optimizer(rule, np.ones(3))
+
+
+@pytest.mark.parametrize("w", [[1.0, 2.0], np.ones(2, int)])
+def test_parameters_are_an_array_of_real_numbers(w):
+    with pytest.raises(ValueError, match="w must be an array of dtype float32 or float64, got"):
+        Optimizer(SGD(), w)

@@ -68,6 +68,8 @@ TORCH_ONE_CYCLE = {
         0.040000000000000036, 0.3716718427000253, 0.9083281572999747, 0.9504846320134737,
         0.6112620219362893, 0.18825834605023697, 4e-6,
     ],
+    # Here it lies before the first.
+    (3, 0.3): [0.9944154354509117, 0.46263710266697505, 4e-6],
 }  # fmt: skip
 
 
@@ -225,3 +227,25 @@ def test_a_class_is_no_schedule():
 def test_fields_that_are_no_numbers(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_schedules_of_no_length():
+    for cls in (CosineDecay, OneCycle):
+        with pytest.raises(ValueError, match="total_steps must be in"):
+            cls(math.inf)
+
+
+def test_an_own_schedule_with_a_field_of_that_name():
+    class Mine:
+        total_steps = None
+
+        def __call__(self, step):
+            return 1.0
+
+    mine = Mine()
+    assert schedules.over(mine, 10) is mine
+
+
+def test_a_factor_beyond_all_numbers():
+    with pytest.raises(ValueError, match="schedule must return finite factors"):
+        schedules.factors(lambda step: 10**400, np.arange(2))

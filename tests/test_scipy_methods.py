@@ -842,3 +842,10 @@ def test_global_method_around_a_rule(rule):
         minimizer_kwargs={"method": rule, "jac": himmelblau.jac, "options": {"maxiter": 300}},
     )  # fmt: skip
     assert result.fun < 1e-6
+
+
+@pytest.mark.parametrize("option", ["maxiter", "tol"])
+@pytest.mark.parametrize("value", [np.nan, "a"])
+def test_options_that_are_no_numbers(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be a number"):
+        minimize(BOWL.fun, BOWL.x0, jac=BOWL.jac, method=RULE, options={option: value})

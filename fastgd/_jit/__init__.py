@@ -17,6 +17,7 @@ from numba.extending import overload
 
 from fastgd._jit.cache import KernelCache, is_ours
 from fastgd._jit.compiler import INLINED, WHOLE
+from fastgd._jit.interruptions import uninterrupted
 
 # Numba offers this type under a name that its stubs do not know.
 BaseNamedTuple: Any = numba.core.types.BaseNamedTuple
@@ -79,12 +80,15 @@ def njit(
     if not entry:
         _refuse_calls_from_python(dispatcher)
         _take_constants_as_numbers(dispatcher)
-    elif is_ours(function):
+        return dispatcher
+    dispatcher._compile_for_args = uninterrupted()(dispatcher._compile_for_args)
+    if is_ours(function):
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
     return dispatcher
 
 
+@uninterrupted()
 def native_address(function: Callable[..., Any], signature: Any, name: str, ours: bool) -> int:
     """Compile a function that kernels call by its address; keep it on disk if it is ``ours``.
 

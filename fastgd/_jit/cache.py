@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -109,11 +110,13 @@ class KernelCache:
             temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
             os.replace(temporary, path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             return
         for old in self._data_files():
             if not old.name.startswith(self._prefix()):
-                old.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # of another user, or in use
+                    old.unlink(missing_ok=True)
 
     def _data_files(self) -> list[Path]:
         if self._impl is None:

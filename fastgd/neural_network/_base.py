@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.base import _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -29,7 +30,13 @@ from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks
 from fastgd.neural_network.fitted import FittedNetwork
 from fastgd.neural_network.initialization import initial_parameters
-from fastgd.neural_network.problem import Problem, as_data, flat_parameters, sizes_of
+from fastgd.neural_network.problem import (
+    Problem,
+    as_data,
+    flat_parameters,
+    sizes_of,
+    weight_exponent,
+)
 from fastgd.neural_network.stochastic import train_by_epochs
 from fastgd.neural_network.validation import HeldOut
 from fastgd.optimizers import Optimizer, is_rule, schedules
@@ -40,6 +47,9 @@ PRIVATE_STATE = (
     "_label_binarizer", "_loss", "_activations", "_optimizer", "_no_improvement_count",
     "_random_state",
 )  # fmt: skip
+
+# By so much the probabilities of a sample may miss 1.
+SUM_TOLERANCE = 1e-3
 
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
 TRAINED = (
@@ -198,9 +208,8 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
                 raise ValueError("X_val must have at least 2 samples: the R² of one is no number.")
         context = None
         if hasattr(self, "_skl_callbacks") and not incremental:
-            # A solver ends with one more task in each start; of what dual annealing calls back for,
-            # there is no limit.
-            n_tasks = (self.max_iter + 1) * (self.n_init if first_pass else 1)
+            # Of what dual annealing calls back for, there is no limit.
+            n_tasks = self.max_iter * (self.n_init if first_pass else 1)
             unlimited = self.solver == "dual-annealing"
             context = self._init_callback_context(max_subtasks=None if unlimited else n_tasks)
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -229,12 +238,15 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         weights = self._weigh_classes(y, sample_weight, incremental)
         with np.errstate(over="ignore"):  # of which is told next
             data = as_data(X, targets, weights)
+            alpha = float(np.ldexp(float(self.alpha), weight_exponent(weights)))
         if weights is not None and not (np.isfinite(data.weight).all() and data.weight.any()):
             raise ValueError(
                 f"No sample has a weight above 0 in {X.dtype}, or one is infinite; a weight is"
                 " that of sample_weight times that of class_weight."
             )
-        problem = Problem(layers, loss, float(self.alpha), data, X.shape[0], X.dtype, self.n_jobs)
+        if alpha == np.inf:
+            raise ValueError(f"alpha={self.alpha} is too large for weights of {weights.max():g}.")
+        problem = Problem(layers, loss, alpha, data, X.shape[0], X.dtype, self.n_jobs)
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
         self._random_state = check_random_state(self.random_state)
         return X, y, sample_weight, problem
@@ -245,7 +257,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             order="C", reset=False,
         )  # fmt: skip
         if y_val.ndim == 2 and y_val.shape[1] == 1:
-            y_val = y_val.ravel()
+            y_val = (y_val.toarray() if scipy.sparse.issparse(y_val) else y_val).ravel()
         return X_val, y_val
 
     def _fit_from_random_starts(
@@ -338,6 +350,9 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         if held_out is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
             self.best_validation_score_ = -np.inf
+        elif held_out is not None and self._stops_early:
+            # What is kept until something better comes, which is not always the best of before.
+            self.best_validation_score_ = np.nan_to_num(held_out.score(w), nan=-np.inf)
         stochastic = self._is_stochastic
         told: tuple[Any, ...] = (X, y, sample_weight)
         if rows is not None and context is not None:
@@ -435,6 +450,16 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def check_probabilities(y: NDArray[Any]) -> None:
+    """Complain of rows that are no distributions."""
+    sums = y.sum(axis=1)
+    if y.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
+        raise ValueError(
+            "With the KL divergence each row of y must be probabilities that sum to 1, got"
+            f" values from {y.min()} to {y.max()} and sums from {sums.min()} to {sums.max()}."
+        )
 
 
 def checked_loss(loss: Any) -> Any:

@@ -27,7 +27,12 @@ from fastgd.kernels.losses import (
     Hinge,
     KLDivergence,
 )
-from fastgd.neural_network._base import BaseMLP, checked_loss, set_parameters
+from fastgd.neural_network._base import (
+    BaseMLP,
+    check_probabilities,
+    checked_loss,
+    set_parameters,
+)
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
 
 # (one output a class, one output a label)
@@ -36,16 +41,14 @@ CLASSIFICATION_LOSSES = {
     "hinge": (CategoricalHinge, Hinge),
     "kl_divergence": (KLDivergence, KLDivergence),
 }
-SUM_TOLERANCE = 1e-3
 
 
-def _check_probabilities(y: NDArray[Any]) -> None:
-    sums = y.sum(axis=1)
-    if y.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
-        raise ValueError(
-            "With loss='kl_divergence' each row of y must be probabilities that sum to 1, got"
-            f" values from {y.min()} to {y.max()} and sums from {sums.min()} to {sums.max()}."
-        )
+def _has_columns(y: Any) -> bool:
+    return np.ndim(y) == 2 and np.shape(y)[1] > 1
+
+
+def _dense(y: Any) -> Any:
+    return y.toarray() if scipy.sparse.issparse(y) else y
 
 
 def _gives_margins(estimator: Any) -> bool:
@@ -79,7 +82,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         'kl_divergence' takes as ``y`` a matrix (n_samples, n_classes) of probabilities.
     class_weight : dict, list of dict, 'balanced' or None, default=None
         Weights of the classes, multiplied with ``sample_weight``; 'balanced': inversely
-        proportional to their frequency; a list for labels, a dict each.{EXTENSIONS}
+        proportional to their number of samples; a list for labels, a dict each.{EXTENSIONS}
 
     Attributes
     ----------
@@ -155,7 +158,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return is_named or isinstance(self.loss, KLDivergence)
 
     def _check_targets(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        if self._takes_probabilities and np.ndim(y) == 2:
+        if self._takes_probabilities and _has_columns(y):
             return self._check_probabilities(X, y, incremental, reset)
         X, y = validate_data(
             self, X, y, accept_sparse=["csr"], multi_output=True,
@@ -185,10 +188,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self, X: Any, y: Any, incremental: bool, reset: bool
     ) -> tuple[Any, Any]:
         X, y = validate_data(
-            self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True,
+            self, X, _dense(y), accept_sparse=["csr"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), order="C", reset=reset,
         )  # fmt: skip
-        _check_probabilities(y)
+        check_probabilities(y)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self.classes_ = np.arange(y.shape[1])
             self._label_binarizer = LabelBinarizer().fit(self.classes_)
@@ -227,7 +230,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if isinstance(loss, KLDivergence):
             if y.ndim == 1:
                 y = np.eye(len(self.classes_))[self._class_numbers(y)]
-            _check_probabilities(y)
+            y = _dense(y)
+            check_probabilities(y)
             return y.astype(dtype), loss, y.shape[1]
         if self._label_binarizer.y_type_.startswith("multilabel"):
             labels = self._label_binarizer.transform(y)
@@ -242,6 +246,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _class_numbers(self, y: NDArray[Any]) -> NDArray[np.int64]:
         """The place of each label in ``classes_``."""
+        if y.ndim != 1:
+            raise ValueError(
+                f"y must be one label for each sample, as in the first fit, got shape {y.shape}."
+            )
         codes = np.searchsorted(self.classes_, y)
         unknown = self.classes_.take(codes, mode="clip") != y
         if unknown.any():
@@ -265,14 +273,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "class_weight is for labels, but y has probabilities of classes. Pass sample_weight"
                 " in its place."
             )
-        if isinstance(self.class_weight, dict) and np.ndim(y) == 1:
-            compute_class_weight(self.class_weight, classes=self.classes_, y=y)  # unknown labels
-        weights = compute_sample_weight(self.class_weight, y)
+        weights = self._class_weights(y)
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError(
                 f"class_weight must be finite and not negative, got {self.class_weight!r}."
             )
-        return weights if sample_weight is None else weights * sample_weight
+        with np.errstate(over="ignore"):  # of which is told by who asked
+            return weights if sample_weight is None else weights * sample_weight
+
+    def _class_weights(self, y: Any) -> NDArray[Any]:
+        """The weight of each sample; a batch need not have all classes that have one."""
+        of = self.class_weight
+        if isinstance(of, dict) and np.ndim(y) == 1:
+            weights = compute_class_weight(of, classes=self.classes_, y=y)
+            return weights[self._class_numbers(y)]
+        if isinstance(of, list) and all(isinstance(one, dict) for one in of):
+            of = [{0: 1.0, 1: 1.0} | one for one in of]
+        return compute_sample_weight(of, y)
 
     # Prediction.
 
@@ -314,7 +331,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
 
     def _is_probabilities(self, y: Any) -> bool:
-        return np.ndim(y) == 2 and np.shape(y)[1] > 1 and isinstance(self._loss, KLDivergence)
+        return _has_columns(y) and isinstance(self._loss, KLDivergence)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of ``predict(X)``.
@@ -334,7 +351,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Share of the samples that are predicted right.
         """
         if hasattr(self, "_loss") and self._is_probabilities(y):
-            y = self.classes_[np.asarray(y).argmax(axis=1)]
+            y = self.classes_[np.asarray(_dense(y)).argmax(axis=1)]
         return float(super().score(X, y, sample_weight=sample_weight))
 
     @available_if(_gives_margins)
@@ -371,7 +388,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             The probability of each class, in the order of ``classes_``.
         """
         outputs = self._outputs(X)
-        if outputs.shape[1] == 1:
+        # The one of a single class, with a softmax, is 1.
+        if outputs.shape[1] == 1 and self._loss.out_activation == "logistic":
             return np.hstack([1 - outputs, outputs])
         return outputs
 

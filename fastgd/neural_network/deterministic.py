@@ -40,7 +40,6 @@ def train_by_solver(
             f"The objective is {estimator.loss_} at the initial parameters, or its gradient is not"
             " finite. The input data may contain large values and need to be preprocessed."
         )
-    tasks.begin(w)
     # Sums by several threads have other bits, and BLAS's threads would disturb ours.
     quiet = quiet_blas() if estimator.solver in OF_VECTORS else contextlib.nullcontext()
     try:
@@ -101,6 +100,7 @@ class _Recorder:
         self._estimator, self._problem, self._objective = estimator, problem, objective
         self._held_out, self._tasks = held_out, tasks
         self._dtype = w.dtype
+        self._told = w
         self.x = self.x_lowest = w.astype(np.float64)
         self.lowest = np.inf
         self.stopped = False
@@ -112,7 +112,9 @@ class _Recorder:
             self.x = np.array(intermediate_result.x)
         if sum(terms) < self.lowest:
             self.lowest, self.x_lowest = sum(terms), self.x
-        w = self.x.astype(self._dtype)
+        # When it began, nobody knew whether it would end.
+        self._tasks.begin(self._told)
+        w = self._told = self.x.astype(self._dtype)
         estimator.n_iter_ += 1
         estimator.loss_ = self._problem.reported(*terms)
         estimator.loss_curve_.append(estimator.loss_)
@@ -128,7 +130,6 @@ class _Recorder:
         if self._tasks.end(w):
             self.stopped = True
             raise StopIteration
-        self._tasks.begin(w)
 
     def _layer_norms(self, grad: NDArray[Any]) -> NDArray[np.float64]:
         grad = grad.astype(np.float64)

@@ -16,6 +16,9 @@ from fastgd.kernels.plan import Plan
 from fastgd.kernels.samples import data_plan
 from fastgd.solvers import Objective
 
+# Largest power of 2 of weights that are taken as they are.
+USUAL_EXPONENT = 40
+
 
 class Problem(NamedTuple):
     """One training problem: a network, a loss, and the samples."""
@@ -72,8 +75,24 @@ def as_data(X: Any, y: NDArray[Any], sample_weight: NDArray[Any] | None) -> Data
     """Samples as the kernels that train take them."""
     if scipy.sparse.issparse(X):
         X = _in_ascending_order(X)
-    weight = np.empty(0, X.dtype) if sample_weight is None else sample_weight.astype(X.dtype)
+    weight = np.empty(0, X.dtype)
+    if sample_weight is not None:
+        exponent = weight_exponent(sample_weight)
+        weight = np.ldexp(sample_weight, exponent) if exponent else sample_weight
+        weight = weight.astype(X.dtype)
     return Data(as_matrix(X), np.ascontiguousarray(y), weight)
+
+
+def weight_exponent(sample_weight: NDArray[Any] | None) -> int:
+    """The power of 2 by which weights, and with them alpha, are multiplied; 0 for usual ones.
+
+    The objective depends on their ratios alone, but products of very small or large ones with
+    losses and derivatives would be lost in float32.
+    """
+    if sample_weight is None:
+        return 0
+    exponent = int(np.frexp(sample_weight.max())[1])
+    return 0 if abs(exponent) <= USUAL_EXPONENT else -exponent
 
 
 def _in_ascending_order(X: Any) -> Any:

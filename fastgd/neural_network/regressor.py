@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
@@ -13,8 +14,13 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from fastgd.kernels.losses import LOSSES, Poisson
-from fastgd.neural_network._base import BaseMLP, checked_loss, set_parameters
+from fastgd.kernels.losses import LOSSES, BinaryLogLoss, KLDivergence, Poisson
+from fastgd.neural_network._base import (
+    BaseMLP,
+    check_probabilities,
+    checked_loss,
+    set_parameters,
+)
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
 
 REGRESSION_LOSSES = {
@@ -100,6 +106,8 @@ default='squared_error'
         set_parameters(self, locals())
 
     def _check_targets(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        if scipy.sparse.issparse(y):
+            raise TypeError("y must be dense, got a sparse matrix; y.toarray() is.")
         X, y = validate_data(
             self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), order="C", reset=reset,
@@ -118,9 +126,18 @@ default='squared_error'
 
     def _encode(self, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any], Any, int]:
         loss = self._chosen_loss()
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"y must be numbers, got an array of {y.dtype}.")
         if isinstance(loss, Poisson) and y.min() < 0:
             raise ValueError(f"loss='poisson' needs targets of at least 0, got {y.min()}.")
-        targets = y.reshape(len(y), -1).astype(dtype, copy=False)
+        if isinstance(loss, BinaryLogLoss) and not (y.min() >= 0 and y.max() <= 1):
+            raise ValueError(f"{loss!r} needs targets in [0, 1], got {y.min()} to {y.max()}.")
+        with np.errstate(over="ignore"):  # of which is told next
+            targets = y.reshape(len(y), -1).astype(dtype, copy=False)
+        if not np.isfinite(targets).all():
+            raise ValueError(f"y has numbers beyond those of {dtype}, of {np.abs(y).max():g}.")
+        if isinstance(loss, KLDivergence):
+            check_probabilities(targets)
         return targets, loss, targets.shape[1]
 
     def predict(self, X: Any) -> NDArray[Any]:

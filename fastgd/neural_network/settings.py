@@ -25,6 +25,7 @@ class Settings(BaseEstimator):
     @property
     def _hidden_sizes(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
+        sizes = np.asarray(sizes).tolist() if isinstance(sizes, np.ndarray) else sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
@@ -33,8 +34,8 @@ class Settings(BaseEstimator):
     def _per_hidden_layer(self, name: str, n_hidden: int) -> tuple[Any, ...]:
         """The values of a parameter that may be given once or for each hidden layer."""
         value = getattr(self, name)
-        if isinstance(value, (str, Real)):
-            return (value,) * n_hidden
+        if np.ndim(value) == 0:
+            return (value.item() if isinstance(value, np.ndarray) else value,) * n_hidden
         values = tuple(value)
         if len(values) != n_hidden:
             raise ValueError(

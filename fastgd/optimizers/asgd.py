@@ -19,7 +19,7 @@ class ASGD(NamedTuple):
         μ ← 1 / max(1, t − average_start)
 
     PyTorch's form.  Until ``average_start`` steps were made the average is the iterate itself;
-    ``fit`` returns the average.
+    ``fit`` returns the average, ``partial_fit`` the iterate, from which it goes on.
 
     Parameters
     ----------

@@ -21,6 +21,8 @@ from fastgd.kernels.team import together
 
 # Parameters from which an update of a single vector is worth starting a thread.
 WORTH_THREADS = 1_500_000
+# More state arrays and scalars than any rule has.
+PLENTY = 1000
 
 
 def is_rule(candidate: object) -> bool:
@@ -41,19 +43,39 @@ def check_indices(rule: Any, dtype: Any) -> None:
         The step reaches for a state array or a scalar that the rule has not declared.
     """
     state, scalars = getattr(rule, "state", ()), getattr(rule, "scalars", ())
-    w = np.zeros(2, dtype)
-    arguments = w, w.copy(), np.zeros((len(state), 2), dtype), np.zeros(len(scalars))
-    try:
-        with np.errstate(all="ignore"):
-            rule.step(*arguments, 1, rule.learning_rate)
-    except IndexError as error:
+    error = _index_error(rule, dtype, len(state), len(scalars))
+    # One that is there with any state and scalars is about the parameters, which are two here.
+    if error is not None and _index_error(rule, dtype, PLENTY, PLENTY) is None:
         raise ValueError(
             f"{type(rule).__name__}.step: {error}. The rule declares the state arrays"
             f" {tuple(state)} and the scalars {tuple(scalars)}; name all that the step uses in its"
             " class attributes state and scalars."
         ) from error
+
+
+def _index_error(rule: Any, dtype: Any, n_state: int, n_scalars: int) -> IndexError | None:
+    w = np.zeros(2, dtype)
+    try:
+        with np.errstate(all="ignore"):
+            rule.step(
+                w, w.copy(), np.zeros((n_state, 2), dtype), np.zeros(n_scalars),
+                1, rule.learning_rate,
+            )  # fmt: skip
+    except IndexError as error:
+        return error
     except Exception:
-        return  # compiled code may well do what Python does not
+        return None  # compiled code may well do what Python does not
+    return None
+
+
+def _names(rule: Any, attribute: str) -> tuple[str, ...]:
+    names = getattr(rule, attribute, ())
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"{type(rule).__name__}: {attribute} must be a tuple of names, such as ('average',),"
+            f" got {names!r}."
+        )
+    return tuple(names)
 
 
 class Optimizer:
@@ -82,10 +104,12 @@ class Optimizer:
                 "rule must be a NamedTuple with a field learning_rate and a method step,"
                 f" got {rule!r}."
             )
-        if w.dtype not in (np.float32, np.float64):
-            raise ValueError(f"w must be of dtype float32 or float64, got {w.dtype}.")
+        if not isinstance(w, np.ndarray) or w.dtype not in (np.float32, np.float64):
+            found = w.dtype if isinstance(w, np.ndarray) else type(w).__name__
+            raise ValueError(f"w must be an array of dtype float32 or float64, got {found}.")
         self.rule = checked(rule)
-        solution, names = getattr(rule, "solution", None), tuple(getattr(rule, "state", ()))
+        solution = getattr(rule, "solution", None)
+        names, scalar_names = _names(rule, "state"), _names(rule, "scalars")
         if solution is not None and solution not in names:
             raise ValueError(f"solution must be one of the rule's state {names}, got {solution!r}.")
         if not is_ours(type(rule)):
@@ -98,8 +122,7 @@ class Optimizer:
             chunks = np.array([0, w.size])
         elif chunks is None:
             chunks = np.append(np.arange(0, max(w.size, 1), CHUNK_PARAMETERS), w.size)
-        k = len(getattr(self.rule, "state", ()))
-        n_scalars = len(getattr(self.rule, "scalars", ()))
+        k, n_scalars = len(names), len(scalar_names)
         n_chunks, row = chunks.size - 1, whole_lines(n_scalars)
         scalars = aligned_zeros(n_chunks * row, np.float64).reshape(n_chunks, row)
         self.memory = Memory(aligned_zeros(k * w.size, w.dtype), scalars, chunks, k, n_scalars)

@@ -12,6 +12,7 @@ the end of an epoch, by what happened in it, and belong to the estimator.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -63,7 +64,7 @@ class CosineDecay:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, total_steps=(1, np.inf), final=(0, np.inf))
+        _check(self, total_steps=(1, sys.maxsize), final=(0, np.inf))
 
     def __call__(self, step: Any) -> Any:
         done = np.minimum(np.asarray(step) / _known(self), 1.0)
@@ -104,13 +105,13 @@ class OneCycle:
     final: float = 1 / 250_000
 
     def __post_init__(self) -> None:
-        _check(self, total_steps=(1, np.inf), rise=(0, 1))
+        _check(self, total_steps=(1, sys.maxsize), rise=(0, 1))
 
     def __call__(self, step: Any) -> Any:
-        last = max(_known(self) - 1, 1)
-        top = max(self.rise * _known(self) - 1, 1e-12)
+        # The top may lie before the first step: then all go down.
+        last, top = _known(self) - 1, self.rise * _known(self) - 1
         step = np.minimum(np.asarray(step), last)
-        up = _cosine_between(self.initial, 1.0, np.minimum(step / top, 1.0))
+        up = _cosine_between(self.initial, 1.0, np.minimum(step / max(top, 1e-12), 1.0))
         down = _cosine_between(1.0, self.final, np.maximum(step - top, 0) / max(last - top, 1e-12))
         return np.where(step <= top, up, down)
 
@@ -148,12 +149,13 @@ def over(schedule: Any, total_steps: int) -> Any:
         name = schedule.__name__
         raise ValueError(f"schedule must be a function of the step, such as {name}(), got {name}.")
     then = getattr(schedule, "then", None)
-    if dataclasses.is_dataclass(then) and not isinstance(then, type):
+    if isinstance(schedule, LinearWarmup) and dataclasses.is_dataclass(then):
         schedule = dataclasses.replace(
             schedule, then=over(then, max(total_steps - schedule.steps, 1))
         )
-    if getattr(schedule, "total_steps", 0) is None:
-        schedule = dataclasses.replace(schedule, total_steps=total_steps)
+    is_open = getattr(schedule, "total_steps", 0) is None
+    if is_open and dataclasses.is_dataclass(schedule):
+        schedule = dataclasses.replace(schedule, total_steps=total_steps)  # type: ignore[type-var]
     return schedule
 
 
@@ -171,7 +173,7 @@ def factors(schedule: Callable[[Any], Any], steps: NDArray[np.int64]) -> NDArray
         found = [schedule(int(step)) for step in np.ravel(steps)]
     try:
         result = np.array(found, np.float64).reshape(np.shape(steps))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         result = np.array(np.nan)
     if not (np.isfinite(result) & (result >= 0)).all():
         raise ValueError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -79,6 +81,9 @@ def minimize_by_rule(
     name = type(rule).__name__
     refuse(name, bounds, constraints, hess, hessp, unknown)
     maxiter = 1000 if maxiter is None else maxiter
+    for option, number in (("maxiter", maxiter), ("tol", tol)):
+        if not isinstance(number, Real) or math.isnan(number):
+            raise ValueError(f"{option} must be a number, got {number!r}.")
     if maxiter < 0:
         raise ValueError(f"maxiter must not be negative, got {maxiter!r}.")
     x = checked_start(x0)
