@@ -110,6 +110,8 @@ def test_nobody_goes_beyond(behind, team):
         [sys.executable, "-W", "ignore", __file__, str(int(behind)), str(int(team))],
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if "this system protects no memory" in done.stderr:
+        pytest.skip("this system protects no memory")
     assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]} {done.stderr[-3000:]}"
     assert done.stdout.count("seed ") == N_NETWORKS
 

@@ -393,7 +393,7 @@ DAMAGED = {
     "nothing": lambda text: "",
     "half of it": lambda text: text[: len(text) // 2],
     "something else": lambda text: "[1, 2]",
-    "another version": lambda text: text.replace('"format": 1', '"format": 99'),
+    "another version": lambda text: text.replace('"format": 2', '"format": 99'),
     "not text": lambda text: "\x00\x01",
     "a part is missing": lambda text: json.dumps(
         {k: v for k, v in json.loads(text).items() if k != "runs"}

@@ -38,7 +38,7 @@ from fastgd.comparison.page import page
 from fastgd.comparison.problems import Figures, NetworkInstance, as_problems
 from fastgd.comparison.reference import REPEATS, Reference, cost_ratios, reference
 from fastgd.comparison.runs import DERIVATIVE_FREE, MOST_POINTS, CostRatios, run_solver
-from fastgd.comparison.solvers import DEFAULT_SOLVERS, as_solvers
+from fastgd.comparison.solvers import DEFAULT_SOLVERS, as_solvers, description
 from fastgd.comparison.tuning import (
     FIRST_TUNING_SEED,
     REPETITIONS,
@@ -1665,14 +1665,17 @@ def test_normal_equations_are_measured_for_who_asks_for_them(monkeypatch):
 
 @pytest.mark.parametrize(
     ("fun", "grad"),
-    [(lambda x: -float(x @ x), lambda x: -2 * x), (lambda x: np.inf, lambda x: 2 * x)],
-    ids=["no minimum", "no value"],
+    [
+        (lambda x: np.nan, lambda x: 2 * x),
+        (lambda x: np.inf, lambda x: 2 * x),
+        (lambda x: float(x @ x), lambda x: 1 / 0),
+    ],
+    ids=["no number", "no value", "no gradient"],
 )
 def test_nobody_reaches_what_is_not_known(fun, grad):
     result = quickly(["adam", "lbfgs"], (fun, grad, [1.0, 2.0]), budget=20)
-    if fun(np.ones(2)) == np.inf:
-        assert all(solved == 0 for row in result.table() for solved in row["solved"].values())
-        assert "No solver reached any target within the budget." in result.summary()
+    assert all(solved == 0 for row in result.table() for solved in row["solved"].values())
+    assert "No solver reached any target within the budget." in result.summary()
     (name,) = result.problems
     assert not any(np.isinf(of.lowest) for of in result.references[name])
 
@@ -1748,7 +1751,7 @@ def test_looking_is_no_evaluation_of_the_solver():
     assert run.evaluations == {}
 
 
-@pytest.mark.parametrize("of", DERIVATIVE_FREE)
+@pytest.mark.parametrize("of", [*DERIVATIVE_FREE, "Nelder-Mead"])
 def test_methods_without_gradients_pay_for_values(of):
     run = run_solver(Solver("free", of), NET, 0, budget=Budget(30))
     assert set(run.evaluations) == {"fun"}
@@ -1814,6 +1817,48 @@ def test_resume_takes_no_runs_of_a_network_that_is_set_otherwise():
         quickly("sgd", (dropped, *samples()), seeds=1, resume=begun)
 
 
+def falling(step):
+    return 1 / (1 + step)
+
+
+@pytest.mark.parametrize(
+    "change", [{"random_state": 5}, {"max_iter": 7}, {"solver": "sgd"}, {"verbose": True}]
+)
+def test_resume_does_not_mind_what_the_comparison_sets_itself(change):
+    network = clone(REGRESSION).set_params(schedule=falling)
+    begun = quickly("sgd", (network, *samples()), seeds=1)
+    changed = clone(network).set_params(**change)
+    assert quickly("sgd", (changed, *samples()), seeds=1, resume=begun).runs == begun.runs
+
+
+def test_descriptions_are_the_same_in_every_process():
+    network = clone(REGRESSION).set_params(schedule=falling, loss=LogCosh())
+    given = functools.partial(step_down, rate=falling)
+    for text in (description(given), as_problems((network, *samples()))[0].description):
+        assert "falling" in text
+        assert " at 0x" not in text
+
+
+def test_files_without_descriptions_are_read_and_resumed(tmp_path):
+    begun = quickly(functools.partial(step_down, rate=0.1), NET, seeds=1)
+    begun.to_json(tmp_path / "c.json")
+    record = json.loads((tmp_path / "c.json").read_text())
+    del record["descriptions"]
+    record["format"] = 1
+    (declared,) = record["declared"].values()
+    declared["method"] = "functools.partial"
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    old = Comparison.from_json(tmp_path / "old.json")
+    both = quickly(functools.partial(step_down, rate=0.1), NET, seeds=2, resume=old)
+    assert len(both.runs) == 2
+
+
+def test_curves_are_drawn_within_the_budget():
+    result = quickly(["adam", "newton"], PROBLEMS["iris-tanh"], seeds=1, budget=50)
+    assert max(run.passes[-1] for run in result.runs) > 50
+    assert result.grid("iris-tanh", "passes")[-1] <= 50 * (1 + 1e-12)
+
+
 def test_a_function_of_chance_is_refused_at_its_first_run():
     rng = np.random.default_rng(0)
     made = []
@@ -1842,7 +1887,7 @@ def test_classes_in_a_column_are_split_by_class():
 
 
 def test_a_constant_target_is_scaled_without_a_division_by_0():
-    problem = NetworkProblem("flat", REGRESSION, lambda: (samples()[0], np.full(100, 3.0)))
+    problem = NetworkProblem("flat", REGRESSION, lambda: (samples()[0], np.full(100, 0.1)))
     assert all(np.isfinite(run.final) for run in quickly("adam", problem).runs)
 
 

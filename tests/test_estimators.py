@@ -12,10 +12,12 @@ from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score
+from sklearn.neural_network import MLPClassifier as TheirMLPClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fastgd import MLPClassifier, MLPRegressor, losses
 from fastgd.neural_network import TrainingInterrupted
+from fastgd.neural_network.problem import as_data
 from fastgd.optimizers import ASGD, OPTIMIZERS, SGD, Adam, Optimizer, RMSprop, schedules
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -871,6 +873,50 @@ def test_a_warm_start_keeps_the_best_of_what_there_is(digits):
     assert clf.score(X[200:], y[200:]) == clf.best_validation_score_
 
 
+def test_early_stopping_after_a_fit_without_keeps_what_it_begins_with(digits):
+    X, y = digits
+    clf = small(warm_start=True, max_iter=60, learning_rate_init=0.01).fit(X[:200], y[:200])
+    before = clf.score(X[200:], y[200:])
+    clf.set_params(early_stopping=True, learning_rate_init=0.5, max_iter=3)
+    clf.fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    assert clf.score(X[200:], y[200:]) == max(before, *clf.validation_scores_)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_warm_starts_with_early_stopping_train_as_scikit_learns(digits, seed):
+    """The score for which parameters were kept stays, though the samples are split anew."""
+    X, y = digits
+    nets = [
+        cls((10,), early_stopping=True, warm_start=True, random_state=seed, max_iter=8,
+            n_iter_no_change=5, learning_rate_init=0.03)
+        for cls in (MLPClassifier, TheirMLPClassifier)
+    ]  # fmt: skip
+    for _ in range(3):
+        ours, theirs = (net.fit(X, y) for net in nets)
+        assert ours.n_iter_ == theirs.n_iter_
+        assert ours.best_validation_score_ == theirs.best_validation_score_
+
+
+def test_starts_are_stopped_by_the_same_samples(digits, monkeypatch):
+    splits = []
+    usual = MLPClassifier._split
+
+    def counted(self, *samples):
+        splits.append(samples)
+        return usual(self, *samples)
+
+    monkeypatch.setattr(MLPClassifier, "_split", counted)
+    small(early_stopping=True, n_init=3).fit(*digits)
+    assert len(splits) == 1
+
+
+def test_validation_targets_may_be_objects(digits):
+    X, y = digits
+    targets = (y * 0.1).astype(object)
+    net = MLPRegressor(hidden_layer_sizes=(2,), max_iter=2)
+    assert len(net.fit(X, targets, X_val=X, y_val=targets).validation_scores_) == 2
+
+
 @pytest.mark.parametrize("kind", ["classes", "labels"])
 def test_partial_fit_on_batches_without_a_class_that_has_a_weight(kind):
     rng = np.random.default_rng(0)
@@ -913,14 +959,15 @@ def test_usual_sample_weights_keep_their_bits(digits):
     """Within some powers of ten they are not touched."""
     X, y = digits
     weight = np.random.default_rng(0).uniform(1e-9, 1e9, len(y))
-    objective = small().objective(X, y, weight)
-    assert objective.alpha == small().alpha
+    assert small().objective(X, y, weight).alpha == small().alpha
+    np.testing.assert_array_equal(as_data(X, y, weight).weight, weight)
 
 
-def test_alpha_that_is_infinite_beside_the_weights(digits):
+@pytest.mark.parametrize(("dtype", "size"), [(np.float64, 1e-310), (np.float32, 1e-60)])
+def test_alpha_that_is_infinite_beside_the_weights(digits, dtype, size):
     X, y = digits
-    with pytest.raises(ValueError, match=r"alpha=1.0 is too large for weights of 1e-310"):
-        small(alpha=1.0).fit(X, y, np.full(len(y), 1e-310))
+    with pytest.raises(ValueError, match=r"alpha=1.0 is too large for weights of 1e-"):
+        small(alpha=1.0).fit(X.astype(dtype), y, np.full(len(y), size))
 
 
 @pytest.mark.parametrize(

@@ -488,3 +488,33 @@ def test_names_of_a_rule_are_a_tuple(attribute, names):
 def test_parameters_are_an_array_of_real_numbers(w):
     with pytest.raises(ValueError, match="w must be an array of dtype float32 or float64, got"):
         Optimizer(SGD(), w)
+
+
+class UndeclaredOfThree(NamedTuple):
+    learning_rate: float = 0.1
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        for i in range(3):
+            state[0, i] = 0.9 * state[0, i] + g[i]
+            w[i] -= learning_rate * state[0, i]
+
+
+class LastIsZero(NamedTuple):
+    learning_rate: float = 0.1
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        w[9_999] = 0.0
+
+
+@pytest.mark.parametrize(
+    ("rule", "n"), [(UndeclaredOfThree(), 3), (ThirdIsZero(), 2), (LastIsZero(), 9_999)]
+)
+def test_rules_that_reach_beyond_what_there_is(rule, n):
+    with pytest.raises(ValueError, match="out of bounds"):
+        Optimizer(rule, np.ones(n))
+
+
+def test_a_rule_may_look_at_the_last_of_many_parameters():
+    w = np.ones(10_000)
+    Optimizer(LastIsZero(), w).update(w, np.ones(10_000))
+    assert w.sum() == 9_999

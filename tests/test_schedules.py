@@ -1,6 +1,7 @@
 """Learning-rate schedules: closed forms, PyTorch's one cycle, filling in, and any function."""
 
 import copy
+import dataclasses
 import math
 import pickle
 
@@ -249,3 +250,18 @@ def test_an_own_schedule_with_a_field_of_that_name():
 def test_a_factor_beyond_all_numbers():
     with pytest.raises(ValueError, match="schedule must return finite factors"):
         schedules.factors(lambda step: 10**400, np.arange(2))
+
+
+@dataclasses.dataclass(frozen=True)
+class MyWarmup:
+    steps: int = 2
+    then: object = None
+
+    def __call__(self, step):
+        return 0.5 if step < self.steps else self.then(step - self.steps)
+
+
+def test_an_own_warmup_before_a_schedule_of_unknown_length():
+    schedule = schedules.over(MyWarmup(then=CosineDecay()), 10)
+    assert schedule.then.total_steps == 8
+    assert schedule(0) == 0.5

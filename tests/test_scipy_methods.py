@@ -849,3 +849,11 @@ def test_global_method_around_a_rule(rule):
 def test_options_that_are_no_numbers(option, value):
     with pytest.raises(ValueError, match=f"{option} must be a number"):
         minimize(BOWL.fun, BOWL.x0, jac=BOWL.jac, method=RULE, options={option: value})
+
+
+def test_options_that_are_arrays_without_dimensions():
+    found = minimize(
+        BOWL.fun, BOWL.x0, jac=BOWL.jac, method=RULE, tol=np.array(1e-3),
+        options={"maxiter": np.array(3)},
+    )  # fmt: skip
+    assert found.nit == 3

@@ -18,12 +18,18 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from fastgd.comparison.function_objective import FunctionObjective
+from fastgd.comparison.solvers import description
 from fastgd.datasets import load_mnist
 from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.neural_network.validation import HeldOut
 
 # Of the samples; the rest is trained on.
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
+# What a comparison takes of an estimator; the rest belongs to the solver, or to the seed.
+OF_A_PROBLEM = (
+    "hidden_layer_sizes", "activation", "alpha", "loss", "class_weight", "dropout", "clip_norm",
+    "clip_value", "max_norm", "schedule", "init", "shuffle",
+)  # fmt: skip
 
 
 class Figures(NamedTuple):
@@ -64,6 +70,14 @@ class NetworkProblem:
     load: Callable[[], tuple[Any, Any]] = field(repr=False)
     scale: bool = True
 
+    @property
+    def description(self) -> str:
+        """What is trained, in words that are the same in every process."""
+        values = self.estimator.get_params(deep=False)
+        given = [f"{name}={description(values[name])}" for name in OF_A_PROBLEM if name in values]
+        kind = type(self.estimator).__name__
+        return f"{kind}({', '.join(given)}), {'' if self.scale else 'not '}scaled"
+
     def at(self, seed: int) -> NetworkInstance:
         return NetworkInstance(self, seed)
 
@@ -95,7 +109,9 @@ class NetworkInstance:
             X_train, X_val, X_test = map(scaler.transform, (X_train, X_val, X_test))
             if not is_classifier(estimator):
                 mean, spread = y_train.mean(axis=0), y_train.std(axis=0)
-                spread = np.where(spread > 0, spread, 1.0)
+                # That of a constant is rounding.
+                constant = spread <= 1e-12 * np.abs(mean)
+                spread = np.where(constant, 1.0, spread)
                 y_train, y_val, y_test = ((a - mean) / spread for a in (y_train, y_val, y_test))
         # One thread for each run; several runs share the processors.
         self.estimator = estimator.set_params(random_state=seed, n_jobs=1)
@@ -149,6 +165,11 @@ class FunctionProblem:
     start: Any = field(repr=False)
     minimum: float | None = None
     hessp: Callable[..., Any] | None = field(default=None, repr=False)
+
+    @property
+    def description(self) -> str:
+        """What is known of it, in words."""
+        return repr(self)
 
     def at(self, seed: int) -> FunctionInstance:
         return FunctionInstance(self, seed)

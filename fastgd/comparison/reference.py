@@ -91,21 +91,29 @@ def reference(problem: Problem, seed: int, mode: str) -> Reference:
         values.append(value)
         return value, gradient
 
-    # A function may be defined only here and there; what was reached until it complains counts.
-    with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.suppress(Exception):
+    complained = True
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        scipy.optimize.minimize(
-            value_and_gradient, objective.x0, jac=True, method="L-BFGS-B",
-            callback=look if learning else None,
-            options={"maxiter": LONG, "maxfun": 2 * LONG, "gtol": 1e-10, "ftol": 0.0, "maxcor": 30},
-        )  # fmt: skip
+        # A function may be defined only here and there; what was reached until it complains counts.
+        with contextlib.suppress(Exception):
+            scipy.optimize.minimize(
+                value_and_gradient, objective.x0, jac=True, method="L-BFGS-B",
+                callback=look if learning else None,
+                options={
+                    "maxiter": LONG, "maxfun": 2 * LONG, "gtol": 1e-10, "ftol": 0.0, "maxcor": 30
+                },
+            )  # fmt: skip
+            complained = False
         if learning:
             scipy.optimize.minimize(
                 objective.fun_and_grad, objective.x0, jac=True, method=Adam(learning_rate=0.01),
                 callback=look, tol=0.0, options={"maxiter": LONG_LEARNING},
             )  # fmt: skip
-    known = problem.minimum if isinstance(problem, FunctionProblem) else None
-    lowest = _lowest(values) if known is None else float(known)
+    lowest = _lowest(values)
+    if isinstance(problem, FunctionProblem) and problem.minimum is not None:
+        lowest = float(problem.minimum)
+    elif complained and not lowest < values[0]:
+        lowest = math.nan  # that nothing lower was found says nothing
     return Reference(float(values[0]), lowest, held_out[0], _lowest(held_out))
 
 

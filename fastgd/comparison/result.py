@@ -29,7 +29,7 @@ from fastgd.comparison.statistics import (
 )
 from fastgd.comparison.tuning import FIRST_TUNING_SEED, Trial, Tuned
 
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)
 # Shares of the way from f₀ to f_L that may be left.
 TARGETS = (1e-1, 1e-3, 1e-5)
 LEARNING_TARGETS = (1e-1, 3e-2, 1e-2)
@@ -129,7 +129,7 @@ class Comparison:
             getattr(run, axis)[1] for run in self.runs
             if run.problem == problem and len(run.passes) > 1
         ]  # fmt: skip
-        high = max(ends, default=1.0)
+        high = min(max(ends, default=1.0), getattr(self.budget, axis))
         low = max(min(firsts, default=high / 100), high / 1e4, 1e-9)
         return np.append(0.0, np.geomspace(low, max(high, low * 1.001), n_points - 1))
 
@@ -309,8 +309,8 @@ class Comparison:
             number = record.pop("format")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is not a comparison written by fastgd.") from error
-        if number != FORMAT:
-            raise ValueError(f"{path} has the format {number}, but this version reads {FORMAT}.")
+        if number not in READABLE:
+            raise ValueError(f"{path} has the format {number}, but this version reads {READABLE}.")
         try:
             comparison = cls(**_revived(record))
             comparison.check()

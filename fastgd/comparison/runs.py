@@ -38,8 +38,8 @@ MOST_POINTS = 200
 # What this process has run before.
 _compiled: set[tuple[Any, ...]] = set()
 # Which of SciPy's methods take more than the gradient, and which none.
-TAKES_HESSP = {"Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"}
-DERIVATIVE_FREE = {"Nelder-Mead", "Powell", "COBYLA", "COBYQA"}
+TAKES_HESSP = ("newton-cg", "trust-ncg", "trust-krylov", "trust-constr")
+DERIVATIVE_FREE = ("nelder-mead", "powell", "cobyla", "cobyqa")
 
 
 def single_threaded() -> Any:
@@ -461,7 +461,7 @@ def _minimize(method: Any, objective: Any, callback: Callable[..., None], seed: 
             objective, x0, maxiter=MANY, maxfun=MANY, tol=0.0,
             random_state=np.random.RandomState(seed), callback=callback,
         )  # fmt: skip
-    name = method if isinstance(method, str) else ""
+    name = method.lower() if isinstance(method, str) else ""
     if name in DERIVATIVE_FREE:
         return scipy.optimize.minimize(objective.fun, x0, method=name, callback=callback)
     hessp = objective.hessp if name in TAKES_HESSP else None

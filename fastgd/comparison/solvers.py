@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -182,14 +183,15 @@ def _as_solver(one: Any) -> Solver:
     raise ValueError(f"A solver must be a name, an update rule or a method, got {one!r}.")
 
 
-def description(method: Any) -> str:
-    """A method in words that are the same in every process."""
-    if isinstance(method, (str, tuple)):
-        return str(method)
-    if isinstance(method, functools.partial):
-        given = [*map(repr, method.args), *(f"{k}={v!r}" for k, v in method.keywords.items())]
-        return f"{description(method.func)}({', '.join(given)})"
-    named = method if hasattr(method, "__qualname__") else type(method)
+def description(value: Any) -> str:
+    """A method, or what one is set to, in words that are the same in every process."""
+    if isinstance(value, functools.partial):
+        given = [description(one) for one in value.args]
+        given += [f"{name}={description(one)}" for name, one in value.keywords.items()]
+        return f"{description(value.func)}({', '.join(given)})"
+    if not callable(value) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return str(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
 
 

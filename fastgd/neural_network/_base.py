@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from numbers import Integral
@@ -45,7 +46,7 @@ from fastgd.solvers import Objective
 # What is known of the classes and of a training that goes on, beside the public attributes.
 PRIVATE_STATE = (
     "_label_binarizer", "_loss", "_activations", "_optimizer", "_no_improvement_count",
-    "_random_state",
+    "_random_state", "_kept_by_score",
 )  # fmt: skip
 
 # By so much the probabilities of a sample may miss 1.
@@ -55,7 +56,7 @@ SUM_TOLERANCE = 1e-3
 TRAINED = (
     "coefs_", "intercepts_", "n_iter_", "n_passes_", "t_", "loss_", "best_loss_", "loss_curve_",
     "grad_norm_curve_", "stop_reason_", "validation_scores_", "validation_loss_curve_",
-    "best_validation_score_", "_optimizer", "_no_improvement_count",
+    "best_validation_score_", "_optimizer", "_no_improvement_count", "_kept_by_score",
 )  # fmt: skip
 
 
@@ -244,7 +245,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
                 f"No sample has a weight above 0 in {X.dtype}, or one is infinite; a weight is"
                 " that of sample_weight times that of class_weight."
             )
-        if alpha == np.inf:
+        if alpha > float(np.finfo(X.dtype).max):
             raise ValueError(f"alpha={self.alpha} is too large for weights of {weights.max():g}.")
         problem = Problem(layers, loss, alpha, data, X.shape[0], X.dtype, self.n_jobs)
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
@@ -254,7 +255,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
         X_val, y_val = validate_data(
             self, X_val, y_val, accept_sparse=["csr"], multi_output=True, dtype=dtype,
-            order="C", reset=False,
+            order="C", reset=False, y_numeric=not is_classifier(self),
         )  # fmt: skip
         if y_val.ndim == 2 and y_val.shape[1] == 1:
             y_val = (y_val.toarray() if scipy.sparse.issparse(y_val) else y_val).ravel()
@@ -306,6 +307,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         """Set the counters and curves to how a first fit finds them."""
         self.n_iter_ = self.t_ = self._no_improvement_count = 0
         self.stop_reason_ = "not trained"
+        self._kept_by_score: int | None = None  # a checksum of what early stopping has kept
         self.loss_curve_: list[float] = []
         self.grad_norm_curve_: list[NDArray[np.float64]] = []
         self.best_loss_: float | None = None if self._stops_early else np.inf
@@ -330,15 +332,19 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         if self.best_loss_ is None and not self._stops_early:
             self.best_loss_ = np.inf
         try:
-            self._train(problem, w, samples, rule, context, incremental, [])
+            self._train(problem, w, samples, rule, context, incremental, None)
         except FloatingPointError as error:
             raise ValueError(str(error)) from None
 
     def _train(
         self, problem: Problem, w: NDArray[Any], samples: Any, rule: Any, context: Any,
-        incremental: bool, split: list[Any],
+        incremental: bool, split: list[Any] | None,
     ) -> bool:  # fmt: skip
-        """Train ``w`` and keep what came of it; whether the user interrupted it."""
+        """Train ``w`` and keep what came of it; whether the user interrupted it.
+
+        All starts of a fit have one ``split``; it is None for what goes on from another fit.
+        """
+        goes_on, split = split is None, [] if split is None else split
         X, y, sample_weight, X_val, y_val = samples
         rows, held_out = None, None
         if X_val is not None:
@@ -350,8 +356,10 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         if held_out is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
             self.best_validation_score_ = -np.inf
-        elif held_out is not None and self._stops_early:
-            # What is kept until something better comes, which is not always the best of before.
+        if held_out is not None and goes_on and self._stops_early and (
+            X_val is not None or getattr(self, "_kept_by_score", None) != zlib.crc32(w.data)
+        ):  # fmt: skip
+            # The best of before is not there any more, or was so for other samples.
             self.best_validation_score_ = np.nan_to_num(held_out.score(w), nan=-np.inf)
         stochastic = self._is_stochastic
         told: tuple[Any, ...] = (X, y, sample_weight)
@@ -373,6 +381,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
                 " values and need to be preprocessed."
             )
         self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
+        self._kept_by_score = zlib.crc32(w.data) if self._stops_early else None
         return interrupted
 
     def _split(

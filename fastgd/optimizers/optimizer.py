@@ -21,8 +21,8 @@ from fastgd.kernels.team import together
 
 # Parameters from which an update of a single vector is worth starting a thread.
 WORTH_THREADS = 1_500_000
-# More state arrays and scalars than any rule has.
-PLENTY = 1000
+# Parameters for which a step in plain Python takes no time that anybody notices.
+FEW = 4096
 
 
 def is_rule(candidate: object) -> bool:
@@ -34,31 +34,38 @@ def is_rule(candidate: object) -> bool:
     )
 
 
-def check_indices(rule: Any, dtype: Any) -> None:
+def check_indices(rule: Any, n: int, dtype: Any) -> None:
     """Run one step of a user's rule in plain Python, which notices what compiled code does not.
 
     Raises
     ------
     ValueError
-        The step reaches for a state array or a scalar that the rule has not declared.
+        The step reaches for what is not there: a state array or a scalar that the rule has not
+        declared, or a parameter.
     """
-    state, scalars = getattr(rule, "state", ()), getattr(rule, "scalars", ())
-    error = _index_error(rule, dtype, len(state), len(scalars))
-    # One that is there with any state and scalars is about the parameters, which are two here.
-    if error is not None and _index_error(rule, dtype, PLENTY, PLENTY) is None:
+    # An elementwise rule gets any part of the parameters.
+    n_few = min(n, 2 if getattr(rule, "elementwise", False) else FEW)
+    error = _index_error(rule, n_few, dtype)
+    if error is not None and n_few == FEW < n:
+        error = _index_error(rule, n, dtype)
+    if error is not None:
         raise ValueError(
             f"{type(rule).__name__}.step: {error}. The rule declares the state arrays"
-            f" {tuple(state)} and the scalars {tuple(scalars)}; name all that the step uses in its"
-            " class attributes state and scalars."
+            f" {_names(rule, 'state')} and the scalars {_names(rule, 'scalars')}; name all that the"
+            " step uses in its class attributes state and scalars."
         ) from error
 
 
-def _index_error(rule: Any, dtype: Any, n_state: int, n_scalars: int) -> IndexError | None:
-    w = np.zeros(2, dtype)
+def _index_error(rule: Any, n: int, dtype: Any) -> IndexError | None:
+    w, n_state, n_scalars = (
+        np.zeros(n, dtype),
+        len(_names(rule, "state")),
+        len(_names(rule, "scalars")),
+    )
     try:
         with np.errstate(all="ignore"):
             rule.step(
-                w, w.copy(), np.zeros((n_state, 2), dtype), np.zeros(n_scalars),
+                w, w.copy(), np.zeros((n_state, n), dtype), np.zeros(n_scalars),
                 1, rule.learning_rate,
             )  # fmt: skip
     except IndexError as error:
@@ -113,7 +120,7 @@ class Optimizer:
         if solution is not None and solution not in names:
             raise ValueError(f"solution must be one of the rule's state {names}, got {solution!r}.")
         if not is_ours(type(rule)):
-            check_indices(self.rule, w.dtype)
+            check_indices(self.rule, w.size, w.dtype)
         self.learning_rate: float = self.rule.learning_rate
         self.n_updates = 0
         self._expects = w.size, w.dtype

@@ -149,7 +149,8 @@ def over(schedule: Any, total_steps: int) -> Any:
         name = schedule.__name__
         raise ValueError(f"schedule must be a function of the step, such as {name}(), got {name}.")
     then = getattr(schedule, "then", None)
-    if isinstance(schedule, LinearWarmup) and dataclasses.is_dataclass(then):
+    is_warmup = dataclasses.is_dataclass(schedule) and hasattr(schedule, "steps")
+    if is_warmup and dataclasses.is_dataclass(then) and not isinstance(then, type):
         schedule = dataclasses.replace(
             schedule, then=over(then, max(total_steps - schedule.steps, 1))
         )

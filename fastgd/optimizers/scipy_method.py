@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -82,7 +80,7 @@ def minimize_by_rule(
     refuse(name, bounds, constraints, hess, hessp, unknown)
     maxiter = 1000 if maxiter is None else maxiter
     for option, number in (("maxiter", maxiter), ("tol", tol)):
-        if not isinstance(number, Real) or math.isnan(number):
+        if np.ndim(number) or not np.isreal(number) or isinstance(number, str) or number != number:
             raise ValueError(f"{option} must be a number, got {number!r}.")
     if maxiter < 0:
         raise ValueError(f"maxiter must not be negative, got {maxiter!r}.")
