@@ -57,17 +57,12 @@ def check_indices(rule: Any, n: int, dtype: Any) -> None:
 
 
 def _index_error(rule: Any, n: int, dtype: Any) -> IndexError | None:
-    w, n_state, n_scalars = (
-        np.zeros(n, dtype),
-        len(_names(rule, "state")),
-        len(_names(rule, "scalars")),
-    )
+    w, g = np.zeros((2, n), dtype)
+    state = np.zeros((len(_names(rule, "state")), n), dtype)
+    scalars = np.zeros(len(_names(rule, "scalars")))
     try:
         with np.errstate(all="ignore"):
-            rule.step(
-                w, w.copy(), np.zeros((n_state, n), dtype), np.zeros(n_scalars),
-                1, rule.learning_rate,
-            )  # fmt: skip
+            rule.step(w, g, state, scalars, 1, rule.learning_rate)
     except IndexError as error:
         return error
     except Exception:
