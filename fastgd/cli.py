@@ -87,10 +87,7 @@ def compare(
     --resume goes on from there.
     """
     _check_target(json_file, "--json")
-    html_file = _page_of(json_file, html_file)
-    if resume is not None and html_file.resolve() == resume.resolve():
-        message = f"the page would overwrite the runs in {resume}."
-        raise typer.BadParameter(message, param_hint="--html")
+    html_file = _page_of(json_file, html_file, resume)
     if trials not in TRIALS:
         allowed = ", ".join(map(str, TRIALS))
         raise typer.BadParameter(f"must be one of {allowed}, got {trials}.", param_hint="--trials")
@@ -270,13 +267,14 @@ def _check_target(path: Path, option: str) -> None:
         raise typer.BadParameter(f"{path} cannot be written: {error}.", param_hint=option) from None
 
 
-def _page_of(json_file: Path, html_file: Path | None) -> Path:
+def _page_of(json_file: Path, html_file: Path | None, resume: Path | None = None) -> Path:
     """Where the page of a comparison goes."""
     html_file = json_file.with_suffix(".html") if html_file is None else html_file
     _check_target(html_file, "--html")
-    if html_file.resolve() == json_file.resolve():
-        message = f"the page would overwrite the runs in {json_file}."
-        raise typer.BadParameter(message, param_hint="--html")
+    for runs in filter(None, (json_file, resume)):
+        if html_file.resolve() == runs.resolve():
+            message = f"the page would overwrite the runs in {runs}."
+            raise typer.BadParameter(message, param_hint="--html")
     return html_file
 
 

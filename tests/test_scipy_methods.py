@@ -845,7 +845,7 @@ def test_global_method_around_a_rule(rule):
 
 
 @pytest.mark.parametrize("option", ["maxiter", "tol"])
-@pytest.mark.parametrize("value", [np.nan, "a"])
+@pytest.mark.parametrize("value", [np.nan, "a", [1, 2]])
 def test_options_that_are_no_numbers(option, value):
     with pytest.raises(ValueError, match=f"{option} must be a number"):
         minimize(BOWL.fun, BOWL.x0, jac=BOWL.jac, method=RULE, options={option: value})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from fastgd.optimizers import (
@@ -149,7 +148,7 @@ def as_solvers(wanted: Any) -> list[Solver]:
 
 
 def _check_space(solver: Solver) -> None:
-    fields = getattr(solver.method, "_fields", ()) if is_rule(solver.method) else ()
+    fields = solver.method._fields if is_rule(solver.method) else ()
     for name, ends in solver.space.items():
         if name not in fields:
             raise ValueError(
@@ -189,7 +188,7 @@ def description(value: Any) -> str:
         given = [description(one) for one in value.args]
         given += [f"{name}={description(one)}" for name, one in value.keywords.items()]
         return f"{description(value.func)}({', '.join(given)})"
-    if not callable(value) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+    if not callable(value) or (is_dataclass(value) and not isinstance(value, type)):
         return str(value)
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"

@@ -258,7 +258,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             order="C", reset=False, y_numeric=not is_classifier(self),
         )  # fmt: skip
         if y_val.ndim == 2 and y_val.shape[1] == 1:
-            y_val = (y_val.toarray() if scipy.sparse.issparse(y_val) else y_val).ravel()
+            y_val = dense(y_val).ravel()
         return X_val, y_val
 
     def _fit_from_random_starts(
@@ -344,7 +344,8 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
 
         All starts of a fit have one ``split``; it is None for what goes on from another fit.
         """
-        goes_on, split = split is None, [] if split is None else split
+        goes_on = split is None
+        split = [] if split is None else split
         X, y, sample_weight, X_val, y_val = samples
         rows, held_out = None, None
         if X_val is not None:
@@ -459,6 +460,11 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def dense(y: Any) -> Any:
+    """Targets as an array."""
+    return y.toarray() if scipy.sparse.issparse(y) else y
 
 
 def check_probabilities(y: NDArray[Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
@@ -31,6 +30,7 @@ from fastgd.neural_network._base import (
     BaseMLP,
     check_probabilities,
     checked_loss,
+    dense,
     set_parameters,
 )
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
@@ -45,10 +45,6 @@ CLASSIFICATION_LOSSES = {
 
 def _has_columns(y: Any) -> bool:
     return np.ndim(y) == 2 and np.shape(y)[1] > 1
-
-
-def _dense(y: Any) -> Any:
-    return y.toarray() if scipy.sparse.issparse(y) else y
 
 
 def _gives_margins(estimator: Any) -> bool:
@@ -188,7 +184,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self, X: Any, y: Any, incremental: bool, reset: bool
     ) -> tuple[Any, Any]:
         X, y = validate_data(
-            self, X, _dense(y), accept_sparse=["csr"], multi_output=True, y_numeric=True,
+            self, X, dense(y), accept_sparse=["csr"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), order="C", reset=reset,
         )  # fmt: skip
         check_probabilities(y)
@@ -230,12 +226,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if isinstance(loss, KLDivergence):
             if y.ndim == 1:
                 y = np.eye(len(self.classes_))[self._class_numbers(y)]
-            y = _dense(y)
+            y = dense(y)
             check_probabilities(y)
             return y.astype(dtype), loss, y.shape[1]
         if self._label_binarizer.y_type_.startswith("multilabel"):
-            labels = self._label_binarizer.transform(y)
-            labels = labels.toarray() if scipy.sparse.issparse(labels) else labels
+            labels = dense(self._label_binarizer.transform(y))
             return labels.astype(dtype), loss, labels.shape[1]
         codes = self._class_numbers(y)[:, np.newaxis]
         if not self._one_output_a_class:
@@ -351,7 +346,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Share of the samples that are predicted right.
         """
         if hasattr(self, "_loss") and self._is_probabilities(y):
-            y = self.classes_[np.asarray(_dense(y)).argmax(axis=1)]
+            y = self.classes_[np.asarray(dense(y)).argmax(axis=1)]
         return float(super().score(X, y, sample_weight=sample_weight))
 
     @available_if(_gives_margins)

@@ -25,7 +25,7 @@ class Settings(BaseEstimator):
     @property
     def _hidden_sizes(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
-        sizes = np.asarray(sizes).tolist() if isinstance(sizes, np.ndarray) else sizes
+        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")

@@ -80,7 +80,8 @@ def minimize_by_rule(
     refuse(name, bounds, constraints, hess, hessp, unknown)
     maxiter = 1000 if maxiter is None else maxiter
     for option, number in (("maxiter", maxiter), ("tol", tol)):
-        if np.ndim(number) or not np.isreal(number) or isinstance(number, str) or number != number:
+        found = np.asarray(number)
+        if found.ndim or found.dtype.kind not in "biuf" or np.isnan(found):
             raise ValueError(f"{option} must be a number, got {number!r}.")
     if maxiter < 0:
         raise ValueError(f"maxiter must not be negative, got {maxiter!r}.")
