@@ -153,13 +153,13 @@ def run_network(plans, cut, step, with_gradient):
     """As in the mini-batch loop, with a mask that stays, and with the rows in two shares."""
     plan = plans[0]
     n = plan.n_samples
-    total = total_weight_of(plan, 0, n)
-    losses_and_deltas(plan, 0, 0, cut, step, with_gradient)
-    losses_and_deltas(plan, 0, cut, n, step, with_gradient)
+    scale = 1.0 / total_weight_of(plan, 0, n)
+    losses_and_deltas(plan, 0, 0, cut, scale, step, with_gradient)
+    losses_and_deltas(plan, 0, cut, n, scale, step, with_gradient)
     if with_gradient:
         for chunk in range(plan.n_chunks):
-            chunk_gradient(plan, chunk, 0, n, 1.0 / total, 0.0, plan.w, False)
-    return total_loss(plan, n) / total
+            chunk_gradient(plan, chunk, 0, n, 0.0, plan.w, False)
+    return total_loss(plan, n)
 
 
 def network_with_dropout(layers, X, y, dropout):

@@ -36,19 +36,19 @@ GUARDS = 64
 
 
 @numba.njit
-def call_gemm(plans, m, n, k, alpha, a, ra, ca, b, rb, cb, beta, d, rd, c, rc):
-    gemm(plans[0], m, n, k, alpha, a, ra, ca, b, rb, cb, beta, d, rd, c, rc)
+def call_gemm(plans, m, n, k, a, ra, ca, b, rb, cb, beta, d, rd, c, rc):
+    gemm(plans[0], m, n, k, a, ra, ca, b, rb, cb, beta, d, rd, c, rc)
 
 
 @numba.njit
-def call_first_layer(plans, first, cut, n_rows, out, n_out, back, scale, kept, source, top, bottom):
+def call_first_layer(plans, first, cut, n_rows, out, n_out, back, kept, source, top, bottom):
     """Forward in two shares of the rows, as two threads would do it, then back from one on."""
     plan = plans[0]
     affine(plan, first, 0, cut, out)
     if cut < n_rows:
         affine(plan, first, cut, n_rows, out + cut * n_out * plan.itemsize)
     call_accumulate(
-        plan.accumulate, plan, first, back, n_rows, scale, kept, source, plan.grad, top, bottom
+        plan.accumulate, plan, first, back, n_rows, kept, source, plan.grad, top, bottom
     )
 
 
@@ -97,8 +97,8 @@ def place(matrix):
 
 
 def check_gemm(
-    sizes, *, ta=False, tb=False, gaps=(0, 0, 0, 0), alpha=1.0, beta=0.0, one_row_of_d=False,
-    d_is_c=False, by_blas=False, dtype=np.float64, seed=0,
+    sizes, *, ta=False, tb=False, gaps=(0, 0, 0, 0), beta=0.0, one_row_of_d=False, d_is_c=False,
+    by_blas=False, dtype=np.float64, seed=0,
 ):  # fmt: skip
     """One product, whose every number has to be right, and nothing else changed.
 
@@ -115,14 +115,14 @@ def check_gemm(
     if d_is_c:
         ldd, D = ldc, C
     before = a.copy(), b.copy(), d.copy()
-    product = alpha * (A.T if ta else A) @ (B.T if tb else B) + beta * D
+    product = (A.T if ta else A) @ (B.T if tb else B) + beta * D
     expected = c.copy()
     expected[(place(C) - place(c)) // c.itemsize :][: m * ldc].reshape(m, ldc)[:, :n] = product
     if beta == 0.0:
         D[:] = nan  # with a beta of 0, D was perhaps never written
         before[2][:] = d
     Product(dtype, k, by_blas)(
-        m, n, k, alpha, place(A), *((1, lda) if ta else (lda, 1)),
+        m, n, k, place(A), *((1, lda) if ta else (lda, 1)),
         place(B), *((1, ldb) if tb else (ldb, 1)), beta, place(D), 0 if one_row_of_d else ldd,
         place(C), ldc,
     )  # fmt: skip
@@ -139,14 +139,13 @@ def check_gemm(
     gaps=st.tuples(*[st.integers(0, 3)] * 4),
     d=st.sampled_from(["rows", "one row", "c"]),
     by_blas=st.booleans(),
-    alpha=st.sampled_from([0.0, 1.0, -0.5, 3.0]),
     beta=st.sampled_from([0.0, 1.0, -0.5, 3.0]),
     dtype=DTYPES,
     seed=st.integers(0, 2**32 - 1),
 )
-def test_gemm(sizes, transposes, gaps, d, by_blas, alpha, beta, dtype, seed):
+def test_gemm(sizes, transposes, gaps, d, by_blas, beta, dtype, seed):
     check_gemm(
-        sizes, ta=transposes[0], tb=transposes[1], gaps=gaps, alpha=alpha, beta=beta,
+        sizes, ta=transposes[0], tb=transposes[1], gaps=gaps, beta=beta,
         one_row_of_d=d == "one row", d_is_c=d == "c", by_blas=by_blas, dtype=dtype, seed=seed,
     )  # fmt: skip
 
@@ -189,7 +188,7 @@ def test_gemm_of_a_long_sum(dtype, ta, tb, one_row_of_d):
     """More than DEPTH terms are summed block by block; D counts once."""
     for k in (module.DEPTH, module.DEPTH + 1, 2 * module.DEPTH + 3):
         check_gemm(
-            (7, 2 * lanes(dtype) + 1, k), ta=ta, tb=tb, alpha=-0.5, beta=3.0,
+            (7, 2 * lanes(dtype) + 1, k), ta=ta, tb=tb, beta=3.0,
             one_row_of_d=one_row_of_d, dtype=dtype,
         )  # fmt: skip
 
@@ -209,9 +208,7 @@ def test_gemm_with_far_rows_of_b(dtype, more, often):
     """Packed by groups of panels, if there are so many rows in C that it pays."""
     group = module.PANELS * 2 * lanes(dtype)
     for n in (1, 2 * lanes(dtype) + 1, group - 1, group, group + 1, 2 * group + 3):
-        check_gemm(
-            (often, n, 11), gaps=(1, far(dtype, n, more), 2, 1), alpha=3.0, beta=-0.5, dtype=dtype
-        )
+        check_gemm((often, n, 11), gaps=(1, far(dtype, n, more), 2, 1), beta=-0.5, dtype=dtype)
 
 
 @BOTH
@@ -222,7 +219,7 @@ def test_gemm_with_far_rows_of_a_transposed_a(dtype, more, often):
     tile, block = module.TILE_ROWS, module.PACKED_ROWS
     for m in (1, tile - 1, tile, tile + 1, block - 1, block, block + 1, 2 * block + 5):
         check_gemm(
-            (m, often, 11), ta=True, gaps=(far(dtype, m, more), 1, 2, 1), alpha=3.0, beta=-0.5,
+            (m, often, 11), ta=True, gaps=(far(dtype, m, more), 1, 2, 1), beta=-0.5,
             dtype=dtype,
         )  # fmt: skip
 
@@ -233,7 +230,7 @@ def test_gemm_with_far_rows_in_a_long_sum(dtype, tb):
     """All ways to pack together: both operands, several groups of panels, blocks of k and rows."""
     m, n, k = module.PACKED_ROWS + 5, module.PANELS * 2 * lanes(dtype) + 9, module.DEPTH + 6
     gaps = far(dtype, m, 2), far(dtype, k if tb else n, 3), 1, 0
-    check_gemm((m, n, k), ta=True, tb=tb, gaps=gaps, alpha=-0.5, beta=1.0, d_is_c=True, dtype=dtype)
+    check_gemm((m, n, k), ta=True, tb=tb, gaps=gaps, beta=1.0, d_is_c=True, dtype=dtype)
 
 
 @BOTH
@@ -252,7 +249,7 @@ def test_gemm_gives_the_same_bits_whatever_the_number_of_rows(dtype, is_column):
         def product(top, bottom, A=A, B=B, ta=ta, tb=tb, run=run):
             C = np.full((bottom - top, n), np.nan, dtype)
             run(
-                bottom - top, n, k, 1.0, place(A[:, top:] if ta else A[top:]),
+                bottom - top, n, k, place(A[:, top:] if ta else A[top:]),
                 *((1, m) if ta else (k, 1)), place(B), *((1, k) if tb else (n, 1)), 0.0, place(C),
                 n, place(C), n,
             )  # fmt: skip
@@ -284,12 +281,11 @@ def csr_of(rng, n_rows, n_features, dtype, index_type):
     kind=st.sampled_from(["dense", np.int32, np.int64]),
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 6), st.integers(1, 6)),
     kept=st.sampled_from([0.0, 0.5, 1.0]),
-    scale=st.sampled_from([1.0, 0.25, -2.0]),
     dtype=DTYPES,
     seed=st.integers(0, 2**32 - 1),
     data=st.data(),
 )
-def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
+def test_first_layer(kind, sizes, kept, dtype, seed, data):
     """``affine`` and ``accumulate``, on some rows in any order, or on a range of them."""
     rng = np.random.default_rng(seed)
     n_samples, n_features, n_out = sizes
@@ -336,10 +332,10 @@ def test_first_layer(kind, sizes, kept, scale, dtype, seed, data):
 
     expected_out, expected_grad = out.copy(), grad.copy()
     expected_out[start : start + n_rows * n_out] = (X[rows] @ W + bias).ravel()
-    gradient = scale * X[rows[back:]].T @ deltas.reshape(n_rows, n_out)[back:] + kept_part
+    gradient = X[rows[back:]].T @ deltas.reshape(n_rows, n_out)[back:] + kept_part
     parameter_views(expected_grad, layers)[0][0][top:bottom] = gradient[top:bottom]
     call_first_layer(
-        plan.record, first, cut, n_rows, place(out[start:]), n_out, back, scale, kept,
+        plan.record, first, cut, n_rows, place(out[start:]), n_out, back, kept,
         address(source), top, bottom,
     )  # fmt: skip
     np.testing.assert_array_equal(out, expected_out)

@@ -70,13 +70,13 @@ def forward_along(plan, direction, first, lo, hi):
         else:
             below = layer_at(plan.layers, l - 1)
             gemm(
-                plan, hi - lo, h, n_in, 1.0,
+                plan, hi - lo, h, n_in,
                 plan.units + (below.outputs * plan.rows + lo * n_in) * size, n_in, 1,
                 direction.w + layer.weights * size, h, 1,
                 1.0, direction.w + layer.biases * size, 0, at, h,
             )  # fmt: skip
             gemm(
-                plan, hi - lo, h, n_in, 1.0,
+                plan, hi - lo, h, n_in,
                 plan.tangents + (below.deltas * plan.rows + lo * n_in) * size, n_in, 1,
                 plan.w + layer.weights * size, h, 1, 1.0, at, h, at, h,
             )  # fmt: skip
@@ -123,7 +123,7 @@ def backpropagate_along(plan, direction, lo, hi, exact):
         weights = layer.weights * size
         along, target = direction.delta + start * size, plan.delta + start * size
         gemm(
-            plan, hi - lo, n_in, h, 1.0, direction.delta + source, h, 1, plan.w + weights, 1, h,
+            plan, hi - lo, n_in, h, direction.delta + source, h, 1, plan.w + weights, 1, h,
             0.0, along, n_in, along, n_in,
         )  # fmt: skip
         changes = reals(plan, direction.delta, start, stop)
@@ -131,11 +131,11 @@ def backpropagate_along(plan, direction, lo, hi, exact):
             multiply_by_slope(plan, below, l - 1, lo, hi, changes)
             continue
         gemm(
-            plan, hi - lo, n_in, h, 1.0, plan.delta + source, h, 1, direction.w + weights, 1, h,
+            plan, hi - lo, n_in, h, plan.delta + source, h, 1, direction.w + weights, 1, h,
             1.0, along, n_in, along, n_in,
         )  # fmt: skip
         gemm(
-            plan, hi - lo, n_in, h, 1.0, plan.delta + source, h, 1, plan.w + weights, 1, h,
+            plan, hi - lo, n_in, h, plan.delta + source, h, 1, plan.w + weights, 1, h,
             0.0, target, n_in, target, n_in,
         )  # fmt: skip
         multiply_by_slope(plan, below, l - 1, lo, hi, changes)
@@ -148,13 +148,13 @@ def backpropagate_along(plan, direction, lo, hi, exact):
 
 
 @njit
-def changes_along(plan, direction, first, lo, hi, exact):
+def changes_along(plan, direction, first, lo, hi, scale, exact):
     """All passes for the rows ``lo`` to ``hi`` of a block."""
     if lo == hi:
         return
     last = layer_at(plan.layers, plan.n_layers - 1)
     k = last.n_out
-    load_targets(plan, first, lo, hi)
+    load_targets(plan, first, lo, hi, scale)
     outputs = forward(plan, first, lo, hi, 0)
     forward_along(plan, direction, first, lo, hi)
     start, stop = last.deltas * plan.rows + lo * k, last.deltas * plan.rows + hi * k
@@ -173,7 +173,7 @@ def changes_along(plan, direction, first, lo, hi, exact):
 
 
 @njit
-def add_tangent_products(plan, direction, chunk, n_rows, scale):
+def add_tangent_products(plan, direction, chunk, n_rows):
     """``Σ Ra₋ᵀ δ`` for one chunk of the parameters; the input does not change."""
     size = plan.itemsize
     lo, hi = int64_at(plan.chunks, chunk), int64_at(plan.chunks, chunk + 1)
@@ -185,7 +185,7 @@ def add_tangent_products(plan, direction, chunk, n_rows, scale):
         if top < bottom:
             at = direction.grad + (layer.weights + top * h) * size
             gemm(
-                plan, bottom - top, h, n_rows, scale,
+                plan, bottom - top, h, n_rows,
                 plan.tangents + (below.deltas * plan.rows + top) * size, 1, layer.n_in,
                 plan.delta + layer.deltas * plan.rows * size, h, 1, 1.0, at, h, at, h,
             )  # fmt: skip
@@ -199,21 +199,20 @@ def hessian_product(plans, exact):
     """
     plan = plans[0]
     direction = plan_records(plan, plan.direction, 0, 1)[0]
-    total_weight = total_weight_of(plan, 0, plan.n_samples)
-    scale = 1.0 / total_weight
+    scale = 1.0 / total_weight_of(plan, 0, plan.n_samples)
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows
         n_rows = smaller(plan.rows, plan.n_samples - first)
         lo, hi = share(plan, n_rows, plan.loss_rows)
-        changes_along(plan, direction, first, lo, hi, exact)
+        changes_along(plan, direction, first, lo, hi, scale, exact)
         if not barrier(plan):
             break
         kept, source = (plan.alpha * scale, direction.w) if first == 0 else (1.0, direction.grad)
         chunk = next_piece(plan, -1, plan.n_chunks, block)
         while chunk < plan.n_chunks:
-            chunk_gradient(direction, chunk, first, n_rows, scale, kept, source, first > 0)
+            chunk_gradient(direction, chunk, first, n_rows, kept, source, first > 0)
             if exact:
-                add_tangent_products(plan, direction, chunk, n_rows, scale)
+                add_tangent_products(plan, direction, chunk, n_rows)
             chunk = next_piece(plan, chunk, plan.n_chunks, block)
         if not barrier(plan):
             break

@@ -128,7 +128,7 @@ def note_squares(plan, chunk, lo, hi):
 
 
 @njit
-def add_totals(plan, value, n_rows, total_weight):
+def add_totals(plan, value, n_rows, kept):
     """Add what a batch gave to ``plan.totals``; see ``run_batches``."""
     n = plan.n_layers + 1
     totals = float64s(plan, plan.totals, 0, 3 + n)
@@ -138,9 +138,9 @@ def add_totals(plan, value, n_rows, total_weight):
             total += float64_at(plan.squares, chunk * plan.squares_row + l)
         if l < plan.n_layers:
             totals[4 + l] += math.sqrt(total)
-        elif plan.alpha != 0.0:
-            totals[1] += n_rows * (0.5 * plan.alpha * total / total_weight)
-    totals[0] += n_rows * (value / total_weight)
+        elif kept != 0.0:
+            totals[1] += n_rows * (0.5 * kept * total)
+    totals[0] += n_rows * value
     totals[2] += n_rows
     totals[3] += 1
 
@@ -195,19 +195,19 @@ def train(plan, first_batch, last_batch, t):
         total_weight = total_weight_of(plan, first, n_rows)
         if total_weight == 0.0:
             continue  # nothing to learn from
-        scale, kept = 1.0 / total_weight, plan.alpha / total_weight
+        kept = plan.alpha / total_weight
         if each_has_a_half(plan):
             call_half(plan.half, plan, plan.rank, first, 0, n_rows)
             if not barrier(plan):
                 break
         lo, hi = share(plan, n_rows, plan.loss_rows)
-        losses_and_deltas(plan, first, lo, hi, t, True)
+        losses_and_deltas(plan, first, lo, hi, 1.0 / total_weight, t, True)
         # A batch of one block has no second part.
         n_parts = plan.n_parts if n_rows > plan.loss_rows else 1
         by_member = n_parts > 1 and plan.size <= n_parts
         if by_member:
             for part in range(plan.rank, n_parts, plan.size):
-                part_gradient(plan, part, n_parts, 0, n, first, n_rows, scale, kept)
+                part_gradient(plan, part, n_parts, 0, n, first, n_rows, kept)
         if not barrier(plan):
             break
         value = total_loss(plan, n_rows)
@@ -221,7 +221,7 @@ def train(plan, first_batch, last_batch, t):
                 plan.grad = plan.piece - start * plan.itemsize
             if not by_member:
                 for part in range(n_parts):
-                    part_gradient(plan, part, n_parts, start, stop, first, n_rows, scale, kept)
+                    part_gradient(plan, part, n_parts, start, stop, first, n_rows, kept)
             if n_parts > 1:
                 more = reals(plan, plan.part_grad, start, stop)
                 add_to(reals(plan, plan.grad, start, stop), more)
@@ -234,7 +234,7 @@ def train(plan, first_batch, last_batch, t):
             break
         if plan.rank == 0:
             int64s(plan, plan.updates, 0, 1)[0] = t
-            add_totals(plan, value, n_rows, total_weight)
+            add_totals(plan, value, n_rows, kept)
             if not plan.at_once:
                 update_as_a_whole(plan, t, rate)
         if not plan.at_once and not barrier(plan):
@@ -242,13 +242,13 @@ def train(plan, first_batch, last_batch, t):
 
 
 @njit
-def part_gradient(plan, part, n_parts, start, stop, first, n_rows, scale, kept):
+def part_gradient(plan, part, n_parts, start, stop, first, n_rows, kept):
     """Gradient by the parameters from ``start`` to ``stop``, over one part of the rows."""
     lo, hi = part_of(n_rows, plan.loss_rows, part, n_parts)
     target = plan.grad
     if part > 0:
         target, kept = plan.part_grad, 0.0  # the penalty belongs to the first
-    gradient(plan, start, stop, first, lo, hi, scale, kept, plan.w, target, False)
+    gradient(plan, start, stop, first, lo, hi, kept, plan.w, target, False)
 
 
 @njit

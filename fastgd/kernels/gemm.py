@@ -47,15 +47,15 @@ SMALL = 2**17  # multiplications below which neither cutting nor packing is thou
 
 
 @intrinsic
-def _blas(typingctx, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """Row-major ``C = alpha op(A) op(B) + beta C`` by the BLAS behind ``np.dot``."""
+def _blas(typingctx, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc):
+    """Row-major ``C = op(A) op(B) + beta C`` by the BLAS behind ``np.dot``."""
     i = types.intp
     flag = types.boolean
-    signature = types.void(flag, flag, i, i, i, alpha, i, i, i, i, alpha, i, i)
+    signature = types.void(flag, flag, i, i, i, i, i, i, i, beta, i, i)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
         char, size, pointer = ir.IntType(8), ir.IntType(64), cgutils.voidptr_t
-        transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc = args
+        transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc = args
 
         def letter(value: Any) -> Any:
             yes, no = ir.Constant(char, ord("t")), ir.Constant(char, ord("n"))
@@ -65,10 +65,10 @@ def _blas(typingctx, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, b
             return builder.bitcast(cgutils.alloca_once_value(builder, value), pointer)
 
         a, b, c = (builder.inttoptr(address, pointer) for address in (a, b, c))
-        kind = ir.Constant(char, ord("s" if sig.args[5] == types.float32 else "d"))
+        kind = ir.Constant(char, ord("s" if sig.args[9] == types.float32 else "d"))
         # BLAS counts by columns: the transpose of a row-major product, operands exchanged.
         values = [kind, letter(transpose_b), letter(transpose_a), n, m, k]
-        values += [slot(alpha), b, ldb, a, lda, slot(beta), c, ldc]
+        values += [slot(ir.Constant(beta.type, 1.0)), b, ldb, a, lda, slot(beta), c, ldc]
         kinds = [char] * 3 + [size] * 3
         kinds += [pointer, pointer, size, pointer, size, pointer, pointer, size]
         declared = ir.FunctionType(ir.IntType(32), kinds)
@@ -85,9 +85,9 @@ def _falls_together(a_row, a_col, n, like):
 
 
 @njit(inline=True)
-def _slab(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
-    size = size_of(alpha)
+    size = size_of(beta)
     two = 2 * VECTOR_BYTES // size
     panel, packed = plan.panel, plan.packed
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
@@ -97,22 +97,22 @@ def _slab(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row
         for i in range(0, m, rows):
             for p in range(k):
                 target = packed + (i * k + p * rows) * size
-                copy_row(a + (p * a_col + i) * size, target, smaller(rows, m - i), alpha)
+                copy_row(a + (p * a_col + i) * size, target, smaller(rows, m - i), beta)
         a, a_col = packed, rows
-    if _falls_together(a_row, a_col, n, alpha):
+    if _falls_together(a_row, a_col, n, beta):
         row = k + PADDING // size
         for i in range(m):
             for p in range(0, k, two):
                 copy_row(
                     a + (i * a_row + p) * size, packed + (i * row + p) * size, smaller(two, k - p),
-                    alpha,
+                    beta,
                 )  # fmt: skip
         a, a_row = packed, row
     for j in range(0, n, two):
         width = smaller(two, n - j)
         columns, row = b + j * b_col * size, b_row
         if b_col != 1:
-            call_pack(plan.pack, columns, b_col, k, width, panel, alpha)
+            call_pack(plan.pack, columns, b_col, k, width, panel, beta)
             columns, row = panel, two
         elif far_b:
             # Several panels at once: the rows lie far apart, and each way there is long.
@@ -122,12 +122,12 @@ def _slab(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row
                     for q in range(0, smaller(PANELS * two, n - j), two):
                         copy_row(
                             columns + (p * b_row + q) * size, panel + (q * k + p * two) * size,
-                            smaller(two, n - j - q), alpha,
+                            smaller(two, n - j - q), beta,
                         )  # fmt: skip
             columns, row = panel + part * two * k * size, two
         for i in range(0, m, rows):
             call_tiles(
-                plan.tiles, smaller(rows, m - i), width, k, alpha, a + i * k * size, a_row, a_col,
+                plan.tiles, smaller(rows, m - i), width, k, a + i * k * size, a_row, a_col,
                 columns, row, beta, d + (i * d_row + j) * size, d_row,
                 c + (i * c_row + j) * size, c_row,
             )  # fmt: skip
@@ -143,30 +143,28 @@ def _dot(x, y, k, like):
     return total
 
 
-def _product_by_tiles(
-    plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row
-):
-    """``C = alpha A B + beta D`` by addresses."""
-    size = size_of(alpha)
+def _product_by_tiles(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+    """``C = A B + beta D`` by addresses."""
+    size = size_of(beta)
     if n == a_col == b_row == 1:
         # A column of C has one number for each register of a tile, but rows of A fill theirs.
         for i in range(m):
-            total = alpha * _dot(a + i * a_row * size, b, k, alpha)
+            total = _dot(a + i * a_row * size, b, k, beta)
             if beta != 0.0:
                 total += beta * array_at(d + i * d_row * size, 1, beta)[0]
-            array_at(c + i * c_row * size, 1, alpha)[0] = total
+            array_at(c + i * c_row * size, 1, beta)[0] = total
         return
     if n == a_row == c_row == d_row == 1:
         # As the row that is its transpose, a column fills whole registers.
         m, n, a, b = n, m, b, a
         a_row, a_col, b_row, b_col = b_col, b_row, a_col, a_row
-    one = array_at(c, 1, alpha).dtype.type(1.0)
-    rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, alpha) else m
+    one = array_at(c, 1, beta).dtype.type(1.0)
+    rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, beta) else m
     for p in range(0, k, DEPTH):
         depth = smaller(DEPTH, k - p)
         for i in range(0, m, rows):
             _slab(
-                plan, smaller(rows, m - i), n, depth, alpha,
+                plan, smaller(rows, m - i), n, depth,
                 a + (i * a_row + p * a_col) * size, a_row, a_col,
                 b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
                 c + i * c_row * size, c_row,
@@ -174,25 +172,23 @@ def _product_by_tiles(
         beta, d, d_row = one, c, c_row
 
 
-def _product_by_blas(
-    plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row
-):
+def _product_by_blas(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     """The same where there are no tiles."""
-    size = size_of(alpha)
+    size = size_of(beta)
     if beta != 0.0:
         for i in range(m):
             for j in range(n):
                 added = array_at(d + (i * d_row + j) * size, 1, beta)[0]
                 array_at(c + (i * c_row + j) * size, 1, beta)[0] = added
     _blas(
-        a_col != 1, b_col != 1, m, n, k, alpha, a, a_col if a_col != 1 else larger(a_row, k),
+        a_col != 1, b_col != 1, m, n, k, a, a_col if a_col != 1 else larger(a_row, k),
         b, b_col if b_col != 1 else larger(b_row, n), beta, c, c_row,
     )  # fmt: skip
 
 
 def product_signature(plan: Any) -> Any:
     i, real = types.intp, plan.typeof("real")
-    return types.void(plan, i, i, i, real, i, i, i, i, i, i, real, i, i, i, i)
+    return types.void(plan, i, i, i, i, i, i, i, i, i, real, i, i, i, i)
 
 
 @functools.cache
@@ -234,22 +230,22 @@ def product_entries(dtype: Any, longest: int, by_blas: bool = not HAS_TILES) -> 
 
 @intrinsic
 def _call_product(
-    typingctx, address, plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+    typingctx, address, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     c, c_row,
 ):  # fmt: skip
     return call_at(product_signature(plan))
 
 
 @njit(inline=True)
-def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
-    """``C = alpha A B + beta D`` for matrices at addresses, in the precision of the plan.
+def gemm(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+    """``C = A B + beta D`` for matrices at addresses, in the precision of the plan.
 
     Parameters
     ----------
     plan : record
     m, n, k : int
         A is (m, k), B is (k, n), C and D are (m, n); all at least 1.
-    alpha, beta : float
+    beta : float
         With a beta of 0, D may be anything.
     a, b, c, d : int
         Addresses of the first elements; D may be C.
@@ -271,11 +267,11 @@ def gemm(plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
                 call_pack(plan.pack, columns, b_col, k, width, plan.panel, plan.real)
                 columns, row = plan.panel, two
             call_tiles(
-                plan.tiles, m, width, k, real(alpha), a, a_row, a_col, columns, row, real(beta),
+                plan.tiles, m, width, k, a, a_row, a_col, columns, row, real(beta),
                 d + at, d_row, c + at, c_row,
             )  # fmt: skip
         return
     _call_product(
-        plan.product, plan, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+        plan.product, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
         c, c_row,
     )  # fmt: skip

@@ -31,22 +31,22 @@ NORMAL_ROWS = 48
 
 
 @njit
-def residuals_of_rows(plan, first, lo, hi, total_weight, residuals):
+def residuals_of_rows(plan, first, lo, hi, scale, residuals):
     """Forward pass; residuals of the rows ``lo`` to ``hi`` of a block, row after row."""
     k = layer_at(plan.layers, plan.n_layers - 1).n_out
-    load_targets(plan, first, lo, hi)
+    load_targets(plan, first, lo, hi, scale)
     outputs = forward(plan, first, lo, hi, 0)
     z = reals(plan, plan.units, outputs + lo * k, outputs + hi * k)
     y = reals(plan, plan.targets, lo * k, hi * k)
     weights = reals(plan, plan.weights, lo, hi)
     for i in range(hi - lo):
-        scale = z.dtype.type(math.sqrt(weights[i] / total_weight))
+        root = math.sqrt(weights[i])
         for p in range(i * k, (i + 1) * k):
-            residuals[p] = scale * (z[p] - y[p])
+            residuals[p] = root * (z[p] - y[p])
 
 
 @njit
-def jacobian_of_rows(plan, first, lo, hi, total_weight, out, n_parameters):
+def jacobian_of_rows(plan, first, lo, hi, out, n_parameters):
     """After the forward pass: the rows of the Jacobian, K for each sample, from ``out`` on."""
     size = plan.itemsize
     last = layer_at(plan.layers, plan.n_layers - 1)
@@ -58,7 +58,7 @@ def jacobian_of_rows(plan, first, lo, hi, total_weight, out, n_parameters):
         for p in range(deltas.size):
             deltas[p] = 0
         for i in range(hi - lo):
-            deltas[i * k + output] = math.sqrt(weights[i] / total_weight)
+            deltas[i * k + output] = math.sqrt(weights[i])
         backpropagate(plan, lo, hi, 0)
         at, stride = out + output * n_parameters * size, k * n_parameters * size
         call_outer(plan.outer, plan, first, lo, hi, at, stride)
@@ -88,17 +88,17 @@ def jacobian(plans, with_jacobian):
     plan = plans[0]
     k = layer_at(plan.layers, plan.n_layers - 1).n_out
     n = n_parameters_of(plan)
-    total_weight = total_weight_of(plan, 0, plan.n_samples)
+    scale = 1.0 / total_weight_of(plan, 0, plan.n_samples)
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows
         lo, hi = share(plan, smaller(plan.rows, plan.n_samples - first), plan.loss_rows)
         if lo < hi:
             row = (first + lo) * k
             residuals = reals(plan, plan.out, row, (first + hi) * k)
-            residuals_of_rows(plan, first, lo, hi, total_weight, residuals)
+            residuals_of_rows(plan, first, lo, hi, scale, residuals)
             if with_jacobian:
                 at = plan.jacobian + row * n * plan.itemsize
-                jacobian_of_rows(plan, first, lo, hi, total_weight, at, n)
+                jacobian_of_rows(plan, first, lo, hi, at, n)
         # The last block may be shared in another way, and the buffers are those of all.
         if not barrier(plan):
             break
@@ -114,7 +114,7 @@ def normal_equations(plans):
     size = plan.itemsize
     k = layer_at(plan.layers, plan.n_layers - 1).n_out
     n = n_parameters_of(plan)
-    total_weight = total_weight_of(plan, 0, plan.n_samples)
+    scale = 1.0 / total_weight_of(plan, 0, plan.n_samples)
     n_pieces = (n + NORMAL_ROWS - 1) // NORMAL_ROWS
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows
@@ -122,9 +122,9 @@ def normal_equations(plans):
         lo, hi = share(plan, n_rows, plan.loss_rows)
         if lo < hi:
             residuals = reals(plan, plan.out, (first + lo) * k, (first + hi) * k)
-            residuals_of_rows(plan, first, lo, hi, total_weight, residuals)
+            residuals_of_rows(plan, first, lo, hi, scale, residuals)
             at = plan.jacobian + lo * k * n * size
-            jacobian_of_rows(plan, first, lo, hi, total_weight, at, n)
+            jacobian_of_rows(plan, first, lo, hi, at, n)
         if not barrier(plan):
             break
         piece = next_piece(plan, -1, n_pieces, block)
@@ -134,7 +134,7 @@ def normal_equations(plans):
             bottom = smaller(top + NORMAL_ROWS, n)
             at = plan.normal + top * n * size
             gemm(
-                plan, bottom - top, bottom, n_rows * k, 1.0, plan.jacobian + top * size, 1, n,
+                plan, bottom - top, bottom, n_rows * k, plan.jacobian + top * size, 1, n,
                 plan.jacobian, n, 1, 0.0 if first == 0 else 1.0, at, n, at, n,
             )  # fmt: skip
             piece = next_piece(plan, piece, n_pieces, block)

@@ -85,7 +85,7 @@ def affine_signature(plan: Any) -> Any:
 
 def accumulate_signature(plan: Any) -> Any:
     i, f = types.int64, types.float64
-    return types.void(plan, i, i, i, f, f, i, i, i, i)
+    return types.void(plan, i, i, i, f, i, i, i, i)
 
 
 def outer_signature(plan: Any) -> Any:
@@ -107,10 +107,8 @@ def call_affine(
 
 
 @intrinsic
-def call_accumulate(
-    typingctx, address, plan, first, lo, hi, scale, kept, source, target, top, bottom
-):
-    """``target = scale X[rows]ᵀ delta + kept source`` for the first layer, after ``call_affine``.
+def call_accumulate(typingctx, address, plan, first, lo, hi, kept, source, target, top, bottom):
+    """``target = X[rows]ᵀ delta + kept source`` for the first layer, after ``call_affine``.
 
     For the rows ``top`` to ``bottom`` of its weights, over the rows ``lo`` to ``hi`` of the batch;
     ``source`` and ``target`` are addresses of vectors like ``w``.
@@ -170,21 +168,21 @@ def dense_affine(plan, first, lo, hi, left, right, kept, source, source_row, out
             )
         x = plan.x + (lo * d + left) * plan.itemsize
     gemm(
-        plan, hi - lo, h, right - left, 1.0, x, d, 1,
+        plan, hi - lo, h, right - left, x, d, 1,
         plan.w + (layer.weights + left * h) * plan.itemsize, h, 1,
         kept, source, source_row, out, h,
     )  # fmt: skip
 
 
-def dense_accumulate(plan, first, lo, hi, scale, kept, source, target, top, bottom):
+def dense_accumulate(plan, first, lo, hi, kept, source, target, top, bottom):
     layer = layer_at(plan.layers, 0)
     d, h = plan.n_features, layer.n_out
     at = (layer.weights + top * h) * plan.itemsize
     x = plan.x if plan.order != 0 else plan.values + first * d * plan.itemsize
     deltas = plan.delta + (layer.deltas * plan.rows + lo * h) * plan.itemsize
     gemm(
-        plan, bottom - top, h, hi - lo, scale, x + (lo * d + top) * plan.itemsize, 1, d,
-        deltas, h, 1, kept, source + at, h, target + at, h,
+        plan, bottom - top, h, hi - lo, x + (lo * d + top) * plan.itemsize, 1, d, deltas, h, 1,
+        kept, source + at, h, target + at, h,
     )  # fmt: skip
 
 
@@ -290,13 +288,13 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
                 start = layer.weights + np.int64(indices[p]) * h
                 add_multiple(target, values[p], reals(plan, plan.w, start, start + h))
 
-    def accumulate(plan, first, lo, hi, scale, kept, source, target, top, bottom):
+    def accumulate(plan, first, lo, hi, kept, source, target, top, bottom):
         layer = layer_at(plan.layers, 0)
         h = layer.n_out
         start, stop = layer.weights + top * h, layer.weights + bottom * h
         grad, old = reals(plan, target, start, stop), reals(plan, source, start, stop)
         real = grad.dtype.type
-        rest, factor, nothing = real(kept), real(scale), real(0.0)
+        rest, nothing = real(kept), real(0.0)
         for p in range(grad.size):
             grad[p] = rest * old[p] if kept != 0.0 else nothing
         for i in range(lo, hi):
@@ -312,7 +310,7 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
                 if feature >= top:  # or somebody has put X out of order meanwhile
                     start = layer.weights + feature * h
                     grad = reals(plan, target, start, start + h)
-                    add_multiple(grad, factor * values[p], slopes)
+                    add_multiple(grad, values[p], slopes)
                 p += 1
 
     def outer(plan, first, lo, hi, out, stride):

@@ -20,7 +20,7 @@ from fastgd.kernels.halves import call_both_halves
 from fastgd.kernels.linalg import (
     CSR,
     Dense,
-    add_multiple,
+    add_to,
     affine,
     call_accumulate,
     sum_of,
@@ -81,7 +81,7 @@ def forward(plan, first, lo, hi, step):
                 call_both_halves(plan.both_halves, plan, first, lo, hi)
         else:
             gemm(
-                plan, hi - lo, h, layer.n_in, 1.0, plan.units + (below + lo * layer.n_in) * size,
+                plan, hi - lo, h, layer.n_in, plan.units + (below + lo * layer.n_in) * size,
                 layer.n_in, 1, plan.w + layer.weights * size, h, 1,
                 1.0, plan.w + layer.biases * size, 0, at, h,
             )  # fmt: skip
@@ -114,7 +114,7 @@ def backpropagate(plan, lo, hi, step):
         start, stop = below.deltas * plan.rows + lo * n_in, below.deltas * plan.rows + hi * n_in
         target = plan.delta + start * size
         gemm(
-            plan, hi - lo, n_in, h, 1.0, source, h, 1, plan.w + layer.weights * size, 1, h,
+            plan, hi - lo, n_in, h, source, h, 1, plan.w + layer.weights * size, 1, h,
             0.0, target, n_in, target, n_in,
         )  # fmt: skip
         delta = reals(plan, plan.delta, start, stop)
@@ -136,10 +136,10 @@ def backpropagate(plan, lo, hi, step):
 
 
 @njit
-def chunk_gradient(plan, chunk, first, n_rows, scale, kept, source, keep_biases):
+def chunk_gradient(plan, chunk, first, n_rows, kept, source, keep_biases):
     """Gradient by one chunk of the parameters, over all rows of a batch; see ``gradient``."""
     lo, hi = int64_at(plan.chunks, chunk), int64_at(plan.chunks, chunk + 1)
-    gradient(plan, lo, hi, first, 0, n_rows, scale, kept, source, plan.grad, keep_biases)
+    gradient(plan, lo, hi, first, 0, n_rows, kept, source, plan.grad, keep_biases)
 
 
 @njit
@@ -150,12 +150,12 @@ def n_parameters_of(plan):
 
 
 @njit
-def gradient(plan, start, stop, first, lo, hi, scale, kept, source, target, keep_biases):
+def gradient(plan, start, stop, first, lo, hi, kept, source, target, keep_biases):
     """Gradient by the parameters from ``start`` to ``stop``, whole rows of the weights.
 
     Over the rows ``lo`` to ``hi`` of a batch, after the two passes::
 
-        target = scale · gradient + kept · source
+        target = gradient + kept · source
 
     for the weights, which adds the penalty, or what earlier blocks of rows gave, without another
     pass over memory; both are addresses of vectors like ``w``.  Biases grow if ``keep_biases``.
@@ -168,20 +168,20 @@ def gradient(plan, start, stop, first, lo, hi, scale, kept, source, target, keep
         if top < bottom:
             if l == 0:
                 call_accumulate(
-                    plan.accumulate, plan, first, lo, hi, scale, kept, source, target, top, bottom
+                    plan.accumulate, plan, first, lo, hi, kept, source, target, top, bottom
                 )
             else:
                 below = layer_at(plan.layers, l - 1)
                 units = plan.units + (below.outputs * plan.rows + lo * layer.n_in + top) * size
                 at = (layer.weights + top * h) * size
                 gemm(
-                    plan, bottom - top, h, hi - lo, scale, units, 1, layer.n_in,
+                    plan, bottom - top, h, hi - lo, units, 1, layer.n_in,
                     plan.delta + (layer.deltas * plan.rows + lo * h) * size, h, 1,
                     kept, source + at, h, target + at, h,
                 )  # fmt: skip
         if start <= layer.biases < stop:
             deltas = plan.delta + (layer.deltas * plan.rows + lo * h) * size
-            sum_rows(plan, deltas, hi - lo, h, scale, keep_biases, target + layer.biases * size)
+            sum_rows(plan, deltas, hi - lo, h, keep_biases, target + layer.biases * size)
 
 
 @njit
@@ -195,22 +195,21 @@ def rows_of_chunk(layer, lo, hi):
 
 
 @njit
-def sum_rows(plan, rows, n_rows, h, scale, keep, target):
-    """Column sums of ``rows`` times ``scale``, added to what is at ``target`` if ``keep``."""
+def sum_rows(plan, rows, n_rows, h, keep, target):
+    """Column sums of ``rows``, added to what is at ``target`` if ``keep``."""
     if h <= NARROW:
         # A sum in memory would wait, row after row, for itself; a product has it in registers.
         kept = 1.0 if keep else 0.0
         gemm(
-            plan, 1, h, n_rows, scale, plan.ones, n_rows, 1, rows, h, 1, kept, target, h, target, h,
+            plan, 1, h, n_rows, plan.ones, n_rows, 1, rows, h, 1, kept, target, h, target, h,
         )  # fmt: skip
         return
     sums = reals(plan, target, 0, h)
-    factor = sums.dtype.type(scale)
     if not keep:
         for j in range(h):
             sums[j] = 0
     for i in range(n_rows):
-        add_multiple(sums, factor, reals(plan, rows, i * h, (i + 1) * h))
+        add_to(sums, reals(plan, rows, i * h, (i + 1) * h))
 
 
 @njit
@@ -226,8 +225,11 @@ def total_weight_of(plan, first, n_rows):
 
 
 @njit
-def load_targets(plan, first, lo, hi):
-    """Copy targets and weights of the rows ``lo`` to ``hi`` of a batch together."""
+def load_targets(plan, first, lo, hi, scale):
+    """Copy targets and weights of the rows ``lo`` to ``hi`` of a batch together.
+
+    The weights are multiplied by ``scale``, so that sums over rows become means.
+    """
     k = plan.target_words
     weight = reals(plan, plan.weight, 0, plan.n_samples)
     weights = reals(plan, plan.weights, 0, plan.rows)
@@ -239,21 +241,20 @@ def load_targets(plan, first, lo, hi):
             copy_to(target, source)
         else:  # one number, or a class number: a call takes longer than that
             target[0], target[k - 1] = source[0], source[k - 1]
-        if plan.weight != 0:
-            weights[i] = weight[row]
+        weights[i] = scale if plan.weight == 0 else scale * np.float64(weight[row])
 
 
 @njit
-def losses_and_deltas(plan, first, lo, hi, step, with_deltas):
+def losses_and_deltas(plan, first, lo, hi, scale, step, with_deltas):
     """Forward and back for the rows ``lo`` to ``hi`` of a batch, whole blocks of them.
 
-    The sum of the weighted losses of each block goes to ``plan.losses``.
+    The sum of the weighted losses of each block goes to ``plan.losses``; see ``load_targets``.
     """
     if lo == hi:
         return
     last = layer_at(plan.layers, plan.n_layers - 1)
     k, deltas = last.n_out, last.deltas * plan.rows
-    load_targets(plan, first, lo, hi)
+    load_targets(plan, first, lo, hi, scale)
     start = forward(plan, first, lo, hi, step)
     # By blocks, so that the sum over all does not depend on who has which.
     for a in range(lo, hi, plan.loss_rows):
@@ -323,23 +324,21 @@ def objective(plans, with_gradient):
     Memory is bounded by blocks of ``plan.rows`` samples.
     """
     plan = plans[0]
-    total_weight = total_weight_of(plan, 0, plan.n_samples)
+    scale = 1.0 / total_weight_of(plan, 0, plan.n_samples)
     value = 0.0
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows
         n_rows = smaller(plan.rows, plan.n_samples - first)
         lo, hi = share(plan, n_rows, plan.loss_rows)
-        losses_and_deltas(plan, first, lo, hi, 0, with_gradient)
+        losses_and_deltas(plan, first, lo, hi, scale, 0, with_gradient)
         if not barrier(plan):
             break
         value += total_loss(plan, n_rows)
         if with_gradient:
-            kept, source = (plan.alpha / total_weight, plan.w) if first == 0 else (1.0, plan.grad)
+            kept, source = (scale * plan.alpha, plan.w) if first == 0 else (1.0, plan.grad)
             chunk = next_piece(plan, -1, plan.n_chunks, block)
             while chunk < plan.n_chunks:
-                chunk_gradient(
-                    plan, chunk, first, n_rows, 1.0 / total_weight, kept, source, first > 0
-                )
+                chunk_gradient(plan, chunk, first, n_rows, kept, source, first > 0)
                 chunk = next_piece(plan, chunk, plan.n_chunks, block)
         if not barrier(plan):
             break
@@ -347,5 +346,5 @@ def objective(plans, with_gradient):
     if plan.alpha != 0.0:
         n_weights = layer_at(plan.layers, 0).biases
         squares = sum_of_squares(reals(plan, plan.w, 0, n_weights))
-        penalty = 0.5 * plan.alpha * squares / total_weight
-    return value / total_weight, penalty
+        penalty = 0.5 * plan.alpha * squares * scale
+    return value, penalty

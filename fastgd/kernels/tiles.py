@@ -42,14 +42,14 @@ def _tile(n_rows: int, n_vectors: int) -> Any:
     """Build the kernel for a tile of C of ``n_rows`` by ``n_vectors`` registers."""
 
     @intrinsic
-    def tile(typingctx, k, alpha, a, a_row, a_col, b, ldb, beta, d, ldd, c, ldc, n):
-        lanes = VECTOR_BYTES * 8 // alpha.bitwidth
+    def tile(typingctx, k, a, a_row, a_col, b, ldb, beta, d, ldd, c, ldc, n):
+        lanes = VECTOR_BYTES * 8 // beta.bitwidth
         i = types.intp
-        signature = types.void(i, alpha, i, i, i, i, i, alpha, i, i, i, i, i)
+        signature = types.void(i, i, i, i, i, i, beta, i, i, i, i, i)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
-            k, alpha, a, a_row, a_col, b, ldb, beta, d, ldd, c, ldc, n = args
-            element = context.get_value_type(sig.args[1])
+            k, a, a_row, a_col, b, ldb, beta, d, ldd, c, ldc, n = args
+            element = context.get_value_type(sig.args[6])
             vector = Vectors(builder, element, lanes, n_vectors, n)
             pointer = element.as_pointer()
             a, b, c, d = (builder.inttoptr(address, pointer) for address in (a, b, c, d))
@@ -60,7 +60,7 @@ def _tile(n_rows: int, n_vectors: int) -> Any:
             with builder.if_then(long):
                 _prefetch(builder, n_rows, n_vectors, c, ldc)
             sums = _sum_over_k(builder, vector, n_rows, k, a, a_row, a_col, b, ldb)
-            _store(builder, vector, element, sums, alpha, beta, d, ldd, c, ldc)
+            _store(builder, vector, element, sums, beta, d, ldd, c, ldc)
 
         return signature, codegen
 
@@ -175,13 +175,12 @@ def _sum_over_k(
 
 
 def _store(
-    builder: Any, vector: Vectors, element: Any, sums: list[list[Any]], alpha: Any, beta: Any,
-    d: Any, ldd: Any, c: Any, ldc: Any,
+    builder: Any, vector: Vectors, element: Any, sums: list[list[Any]], beta: Any, d: Any, ldd: Any,
+    c: Any, ldc: Any,
 ) -> None:  # fmt: skip
-    """C = alpha · sums + beta · D; with a beta of 0, D may be anything."""
+    """C = sums + beta · D; with a beta of 0, D may be anything."""
     fused = ("contract",)
     without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
-    unscaled = builder.fcmp_ordered("==", alpha, ir.Constant(element, 1.0))
 
     def store(place: Any, rows: list[list[Any]]) -> Any:
         for values in rows:
@@ -190,18 +189,17 @@ def _store(
             place = builder.gep(place, [ldc])
         return place
 
-    with builder.if_else(builder.and_(without_d, unscaled)) as (then, otherwise):
+    with builder.if_else(without_d) as (then, otherwise):
         with then:
             store(c, sums)
         with otherwise:
-            alpha, beta = vector.broadcast(alpha), vector.broadcast(beta)
+            beta = vector.broadcast(beta)
             results: list[list[Any]] = []
             for row in sums:
                 results.append([])
                 for v, total in enumerate(row):
-                    old = builder.select(without_d, vector.zero, vector.load(d, v))
-                    scaled, kept = builder.fmul(alpha, total), builder.fmul(beta, old, flags=fused)
-                    results[-1].append(builder.fadd(scaled, kept, flags=fused))
+                    kept = builder.fmul(beta, vector.load(d, v), flags=fused)
+                    results[-1].append(builder.fadd(total, kept, flags=fused))
                 d = builder.gep(d, [ldd])
                 if vector.count > 1:
                     c = store(c, results[-1:])
@@ -217,18 +215,18 @@ def _column(n_vectors: int) -> Any:
     tall, four, one = _tile(rows, n_vectors), _tile(4, n_vectors), _tile(1, n_vectors)
 
     @njit(inline=True)
-    def run(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
-        i, size = 0, size_of(alpha)
+    def run(m, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
+        i, size = 0, size_of(beta)
         while i + rows <= m:
-            tall(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
+            tall(k, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
             i += rows
         while i + 4 <= m:
-            four(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
+            four(k, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
             i += 4
         while i < m:
-            one(k, alpha, a + i * a_row * size, a_row, a_col, b, b_row,
+            one(k, a + i * a_row * size, a_row, a_col, b, b_row,
                 beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
             i += 1
 
@@ -238,22 +236,20 @@ def _column(n_vectors: int) -> Any:
 _wide, _narrow = _column(2), _column(1)
 
 
-def column_of_tiles(m, n, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
+def column_of_tiles(m, n, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
     """The tiles of a column of C that is at most two registers wide."""
-    if n * size_of(alpha) > VECTOR_BYTES:
-        _wide(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+    if n * size_of(beta) > VECTOR_BYTES:
+        _wide(m, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
     else:
-        _narrow(m, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+        _narrow(m, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
 
 
 def tiles_signature(real: Any) -> Any:
     i = types.intp
-    return types.void(i, i, i, real, i, i, i, i, i, real, i, i, i, i)
+    return types.void(i, i, i, i, i, i, i, i, real, i, i, i, i)
 
 
 @intrinsic
-def call_tiles(
-    typingctx, address, m, n, k, alpha, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row
-):
+def call_tiles(typingctx, address, m, n, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
     """Call ``column_of_tiles`` by its address: it would be optimised again within each caller."""
-    return call_at(tiles_signature(alpha))
+    return call_at(tiles_signature(beta))
