@@ -77,7 +77,7 @@ class _Guarding:
 def guarded_buffers(behind):
     """All that the package allocates for kernels is guarded."""
 
-    def make_aligned(make, n, dtype):
+    def make_aligned(make, n, dtype, place):
         array = guarded_empty(n, dtype, alignment=aligned.CACHE_LINE, behind=behind)
         if make is np.zeros:
             array.view(np.uint8)[:] = 0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastgd.kernels.activations import ACTIVATIONS, NAMES, NEEDS_RAW, activation_addresses
 from fastgd.kernels.aligned import (
     CACHE_LINE,
+    GRADIENT,
     LINE_NUMBERS,
     aligned_copy,
     aligned_empty,
@@ -239,9 +240,9 @@ def make_room_for_gradient(plans: list[Plan]) -> None:
     if plan["at_once"] and plan["n_parts"] == 1:
         longest = int(np.diff(plan["chunks"]).max())
         for plan in plans:
-            plan.set(piece=aligned_empty(longest, dtype))
+            plan.set(piece=aligned_empty(longest, dtype, GRADIENT))
         return
-    grad = aligned_empty(n_parameters(plan["layers"]), dtype)
+    grad = aligned_empty(n_parameters(plan["layers"]), dtype, GRADIENT)
     for plan in plans:
         plan.set(grad=grad)
 

@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastgd._record import checked
-from fastgd.kernels.aligned import aligned_copy
+from fastgd.kernels.aligned import PARAMETERS, aligned_copy
 from fastgd.kernels.layout import chunk_bounds, parameter_views
 from fastgd.kernels.limits import Limits
 from fastgd.kernels.losses import is_loss
@@ -164,7 +164,8 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             for name in ("loss_", "n_passes_"):
                 self.__dict__.pop(name, None)
         else:
-            w = aligned_copy(flat_parameters(self.coefs_, self.intercepts_, problem.sizes))
+            w = flat_parameters(self.coefs_, self.intercepts_, problem.sizes)
+            w = aligned_copy(w, place=PARAMETERS)
         self.coefs_, self.intercepts_ = parameter_views(w, problem.layers)
         return problem, w
 
@@ -325,7 +326,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
     ) -> None:
         """Go on from the parameters of the last fit."""
         w = aligned_copy(
-            flat_parameters(self.coefs_, self.intercepts_, problem.sizes), problem.dtype
+            flat_parameters(self.coefs_, self.intercepts_, problem.sizes), problem.dtype, PARAMETERS
         )
         if not hasattr(self, "grad_norm_curve_"):  # parameters that the user set by hand
             self._forget()

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastgd.kernels.aligned import aligned_copy
+from fastgd.kernels.aligned import PARAMETERS, aligned_copy
 from fastgd.optimizers import Optimizer
 
 
@@ -28,7 +28,8 @@ class Course:
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         problem, w = estimator._before_training(X, y)
-        self.w: NDArray[Any] = aligned_copy(w)  # the estimator keeps the initial ones
+        # The estimator keeps the initial ones.
+        self.w: NDArray[Any] = aligned_copy(w, place=PARAMETERS)
         self._runner, _ = estimator._epoch_runner(problem, self.w, None, estimator._rule(), False)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastgd.kernels.aligned import aligned_empty
+from fastgd.kernels.aligned import PARAMETERS, aligned_empty
 
 Layer = tuple[NDArray[Any], NDArray[Any]]
 
@@ -71,7 +71,7 @@ def initial_parameters(
     (fan_in, fan_out, random_state) and returns the weights (fan_in, fan_out); biases are then 0.
     """
     n_weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
-    w = aligned_empty(n_weights + sum(sizes[1:]), dtype)
+    w = aligned_empty(n_weights + sum(sizes[1:]), dtype, PARAMETERS)
     weights, biases = 0, n_weights
     for fan_in, fan_out, activation in zip(sizes[:-1], sizes[1:], activations, strict=True):
         if callable(init):

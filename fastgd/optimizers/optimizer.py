@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastgd._jit.cache import is_ours
 from fastgd._record import checked
 from fastgd._threads import allowed_threads, reserved
-from fastgd.kernels.aligned import aligned_zeros, whole_lines
+from fastgd.kernels.aligned import STATE, aligned_zeros, whole_lines
 from fastgd.kernels.epoch import Memory, apply_step, rule_part, step_in_python
 from fastgd.kernels.layout import CHUNK_PARAMETERS
 from fastgd.kernels.parts import Part
@@ -127,7 +127,8 @@ class Optimizer:
         k, n_scalars = len(names), len(scalar_names)
         n_chunks, row = chunks.size - 1, whole_lines(n_scalars)
         scalars = aligned_zeros(n_chunks * row, np.float64).reshape(n_chunks, row)
-        self.memory = Memory(aligned_zeros(k * w.size, w.dtype), scalars, chunks, k, n_scalars)
+        arrays = aligned_zeros(k * w.size, w.dtype, STATE)
+        self.memory = Memory(arrays, scalars, chunks, k, n_scalars)
 
     @property
     def part(self) -> Part:
