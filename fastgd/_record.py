@@ -94,7 +94,7 @@ def _checked_field(owner: str, name: str, value: Any, declared: type) -> Any:
         return bool(value)
     low, with_low, high, with_high = BOUNDS.get(name, (-math.inf, False, math.inf, False))
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     above = number >= low if with_low else number > low

@@ -13,13 +13,14 @@ import math
 import os
 import struct
 import time
-import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from fastgd._files import write_whole
 
 __all__ = ["MNIST_MIRRORS", "load_mnist"]
 
@@ -281,7 +282,7 @@ def _download(file: _IdxFile, folder: Path) -> npt.NDArray[np.uint8]:
         # Outside the try: a full disk is no fault of the mirror.
         # And named for what came: a server may have undone the compression.
         suffix = ".gz" if stored.startswith(_GZIP_MAGIC) else ""
-        _write(folder / f"{file.name}{suffix}", stored)
+        write_whole(folder / f"{file.name}{suffix}", stored)
         return array
     raise OSError(
         "\n".join(
@@ -332,13 +333,3 @@ def _fetch(url: str, limit: int) -> bytes:
         error.close()
         raise
     return bytes(body)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file such that other processes see all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ FLOORS = [
     {"optimizers", "solvers", "losses"},
     {"kernels", "datasets"},
     {"_jit", "_record", "_threads", "_custom_method"},
+    {"_files"},
 ]
 # These packages may be imported by these rooms only.
 RESERVED = {

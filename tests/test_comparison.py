@@ -6,10 +6,10 @@ import functools
 import itertools
 import json
 import math
+import os
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -1919,7 +1919,7 @@ def test_ties_are_named():
 def test_a_file_of_before_stays_if_writing_fails(write, tmp_path, comparison, monkeypatch):
     path = tmp_path / "kept"
     path.write_text("of before")
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
         getattr(comparison, write)(path)
     assert path.read_text() == "of before"

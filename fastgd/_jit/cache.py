@@ -12,11 +12,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import pickle
 import sys
 import tempfile
-import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +24,8 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
+
+from fastgd._files import write_whole
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -105,13 +105,9 @@ class KernelCache:
         if path is None or not self._impl.check_cachable(result):  # type: ignore[union-attr]
             return
         payload = numba.core.serialize.dumps(self._impl.reduce(result))  # type: ignore[union-attr]
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
-            temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary, path)
+            write_whole(path, hashlib.sha256(payload).digest() + payload)
         except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             return
         for old in self._data_files():
             if not old.name.startswith(self._prefix()):

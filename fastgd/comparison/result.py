@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.comparison.files import write_text
+from fastgd._files import write_whole
 from fastgd.comparison.reference import Reference
 from fastgd.comparison.runs import Budget, CostRatios, Run
 from fastgd.comparison.statistics import (
@@ -293,7 +293,8 @@ class Comparison:
 
     def to_json(self, path: str | Path) -> None:
         """Write everything, raw curves included, to one file."""
-        write_text(path, json.dumps({"format": FORMAT, **_plain(dataclasses.asdict(self))}))
+        record = {"format": FORMAT, **_plain(dataclasses.asdict(self))}
+        write_whole(path, json.dumps(record).encode())
 
     @classmethod
     def from_json(cls, path: str | Path) -> Comparison:
@@ -322,7 +323,7 @@ class Comparison:
         """Write the page: one file that needs no network."""
         from fastgd.comparison.page import page
 
-        write_text(path, page(self))
+        write_whole(path, page(self).encode())
 
     def summary(self) -> list[str]:
         """What came out, in plain sentences."""

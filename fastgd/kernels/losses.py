@@ -11,12 +11,13 @@ and, for second-order methods, a third one:
 - ``hessian_product(self, z, y, weight, n_rows, k, t)`` replaces each row t by weight · H t, where
   H are the second derivatives by the raw outputs; it may overwrite ``z``.
 
-``z``, ``delta`` and ``t`` are flat, rows of ``k`` outputs.  Because a loss sees raw outputs
-it can use a form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a
-loss with an output activation.  A loss that is a sum over single outputs needs only
-``pointwise(self, z, y) -> (value, slope)`` and ``curvature(self, z, y)``, and takes
-``value_and_delta = sum_pointwise`` and ``hessian_product = multiply_by_curvature``.  A loss that is
-made of straight pieces has the curvature 0.
+``weight`` are shares of all that is averaged over, so that the sums over a batch are means.  ``z``,
+``delta`` and ``t`` are flat, rows of ``k`` outputs.  Because a loss sees raw outputs it can use a
+form that neither overflows nor cancels, whatever the size of ``z``; no caller pairs a loss with an
+output activation.  A loss that is a sum over single outputs needs only ``pointwise(self, z, y) ->
+(value, slope)`` and ``curvature(self, z, y)``, and takes ``value_and_delta = sum_pointwise`` and
+``hessian_product = multiply_by_curvature``.  A loss that is made of straight pieces has the
+curvature 0.
 Class attributes: ``out_activation`` names the link; where ``class_numbers`` is true, y holds one
 class number a row, else ``k`` numbers a row; outputs above ``threshold`` (0.5) mean the second of
 two classes.
