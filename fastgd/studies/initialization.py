@@ -14,7 +14,7 @@ from fastgd.studies.study import Study, digits
 
 DEPTHS = (1, 2, 4, 8, 12)
 WIDTH = 32
-PASSES = 20
+PASSES = 30
 SCHEMES: dict[str, Any] = {
     "zeros": lambda n_in, n_out, rng: np.zeros((n_in, n_out)),
     "small": lambda n_in, n_out, rng: 0.01 * rng.normal(size=(n_in, n_out)),
@@ -64,7 +64,7 @@ def initialization() -> Study:
 def _network(init: Any, depth: int, activation: str = "relu") -> MLPClassifier:
     return MLPClassifier(
         (WIDTH,) * depth, activation=activation, init=init, random_state=0, n_jobs=1, batch_size=32,
-        solver=SGD(learning_rate=0.02, momentum=0.9),
+        solver=SGD(learning_rate=0.01, momentum=0.9),
     )  # fmt: skip
 
 
