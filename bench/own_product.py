@@ -20,7 +20,7 @@ def _products(plans, number, m, n, k, a, a_row, a_col, b, b_row, b_col, c):
     lo, hi = share(plan, m, 1)
     a, c = a + lo * a_row * plan.itemsize, c + lo * n * plan.itemsize
     for _ in range(number):
-        gemm(plan, hi - lo, n, k, 1.0, a, a_row, a_col, b, b_row, b_col, 0.0, c, n, c, n)
+        gemm(plan, hi - lo, n, k, a, a_row, a_col, b, b_row, b_col, 0.0, c, n, c, n)
 
 
 def own_product(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, TypeVar
 
 C = TypeVar("C", bound=type)
@@ -94,8 +95,8 @@ def _checked_field(owner: str, name: str, value: Any, declared: type) -> Any:
         return bool(value)
     low, with_low, high, with_high = BOUNDS.get(name, (-math.inf, False, math.inf, False))
     try:
-        number = math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError):
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
         number = math.nan
     above = number >= low if with_low else number > low
     below = number <= high if with_high else number < high

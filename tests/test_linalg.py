@@ -4,6 +4,7 @@ All numbers are small integers, so that every result is exact in either precisio
 is needed.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -259,6 +260,20 @@ def test_gemm_gives_the_same_bits_whatever_the_number_of_rows(dtype, is_column):
         assert np.abs(whole - (A.T if ta else A) @ (B.T if tb else B)).max() < 1e-4
         for cut in (1, 5, 12, 17, m - 1):
             np.testing.assert_array_equal(np.vstack([product(0, cut), product(cut, m)]), whole)
+
+
+def test_the_product_that_benchmarks_know(monkeypatch):
+    """They are run by hand, so nobody else would notice that they call it in another way."""
+    root = Path(__file__).parents[1]
+    if not (root / "bench").is_dir():
+        pytest.skip("no benchmarks lie beside the tests")
+    monkeypatch.syspath_prepend(root)
+    own_product = importlib.import_module("bench.own_product").own_product
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((9, 5), (7, 5)))
+    c = np.full((9, 7), np.nan, np.float32)
+    own_product(a, b.T, c, 2)()
+    np.testing.assert_allclose(c, a @ b.T, rtol=1e-5, atol=1e-6)
 
 
 def csr_of(rng, n_rows, n_features, dtype, index_type):

@@ -377,6 +377,13 @@ def test_float32_agrees_with_float64(name, activation):
         assert_close(product, getattr(double, method)(w, v), 1e-5)
 
 
+@pytest.mark.parametrize("n", [3, 1000, 10_007])
+def test_float32_losses_are_exact_means(n):
+    """What rounding 1 / n does to all weights alike is not in the mean; here each loss is 1."""
+    f = MLPClassifier((), loss="hinge").objective(np.ones((n, 1), np.float32), np.arange(n) % 2)
+    assert_allclose(f.terms(np.zeros(2))[0], 1.0, rtol=1e-13)
+
+
 def test_float32_least_squares():
     single, double = (make_objective(n=20, dtype=dtype) for dtype in (np.float32, np.float64))
     w = vectors(double)[0].astype(np.float32)

@@ -135,7 +135,7 @@ def test_rules_of_different_classes_differ_even_with_equal_values():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, "fast", "0.1", None])
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, 10**400, "fast", "0.1", b"0.1", None])
 def test_bad_field_is_named_with_its_value(name, bad):
     with pytest.raises(ValueError, match=rf"learning_rate must be a number in .* got {bad!r}"):
         Optimizer(OPTIMIZERS[name](learning_rate=bad), np.zeros(2))

@@ -191,7 +191,7 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         x=aligned_empty(rows * n_gathered, dtype),
         delta=aligned_empty(rows * int(layers["n_out"].sum()), dtype),
         targets=aligned_empty(rows * n_outputs_y, y_dtype),
-        weights=aligned_copy(np.ones(rows), dtype),
+        weights=aligned_empty(rows, dtype),
         ones=aligned_copy(np.ones(rows), dtype),
         squares=aligned_zeros((chunks.size - 1) * squares_row, np.float64),
         squares_row=squares_row,

@@ -256,11 +256,13 @@ def losses_and_deltas(plan, first, lo, hi, scale, step, with_deltas):
     k, deltas = last.n_out, last.deltas * plan.rows
     load_targets(plan, first, lo, hi, scale)
     start = forward(plan, first, lo, hi, step)
+    # Rounding the scale has changed all weights alike.
+    exact = 1.0 if plan.weight != 0 else scale / np.float64(reals(plan, plan.weights, lo, hi)[0])
     # By blocks, so that the sum over all does not depend on who has which.
     for a in range(lo, hi, plan.loss_rows):
         b = smaller(a + plan.loss_rows, hi)
         place = a // plan.loss_rows * LINE_NUMBERS
-        float64s(plan, plan.losses, place, place + 1)[0] = call_loss(
+        float64s(plan, plan.losses, place, place + 1)[0] = exact * call_loss(
             plan.loss, plan.loss_fields, reals(plan, plan.units, start + a * k, start + b * k),
             plan.targets + 4 * a * plan.target_words, reals(plan, plan.weights, a, b), b - a, k,
             reals(plan, plan.delta, deltas + a * k, deltas + b * k),

@@ -57,7 +57,7 @@ ARRAYS = (
     "units",  # outputs of all layers, and what else activations ask for
     "delta",  # derivatives by the raw values of all layers
     "targets",  # of the batch, like y
-    "weights",  # of the batch (B,)
+    "weights",  # of the batch, as shares of their sum (B,)
     "ones",  # as many (B,), for sums over the rows
     "squares",  # (C, squares_row): sums over a chunk, of its gradient by layer, of its weights
     "losses",  # of each block of the rows of a batch, a line of the cache for each

@@ -37,13 +37,13 @@ def initialization() -> Study:
     shallow = {row[0]: row for row in rows if row[1] == DEPTHS[0]}
     best = max(deepest.values(), key=lambda row: row[4])
     chance = np.mean(y_test == np.bincount(y_test).argmax())
-    stuck = [name for name, row in deepest.items() if row[4] < 2 * chance]
+    stuck = [name for name, row in deepest.items() if not row[4] >= 2 * chance]
     change = {n: deepest[n][2] / max(shallow[n][2], 1e-300) for n in ("small", "large", "he")}
     conclusion = (
         f"From {DEPTHS[0]} to {DEPTHS[-1]} hidden layers the gradient of the first layer changes by"
         f" a factor {change['small']:.0e} from small weights, {change['large']:.0e} from large ones"
         f" and {change['he']:.1g} from he's; at {DEPTHS[-1]} layers {best[0]} is the most accurate"
-        f" ({best[4]:.1%}), and {', '.join(stuck) or 'none'} stayed near chance ({chance:.0%})."
+        f" ({best[4]:.1%}), and {', '.join(stuck) or 'none'} did not learn (chance: {chance:.0%})."
     )
 
     def draw(figure: Any) -> None:
