@@ -76,7 +76,8 @@ def test_units_fill_the_buffers_exactly(network, rows, gather, drops):
     assert (deltas == 1).all()
     assert plan["x"].size == (rows * sizes[0] if gather else 0)
     assert plan["targets"].size == rows * sizes[-1]
-    assert plan["weights"].tolist() == [1.0] * rows
+    assert plan["weights"].size == rows
+    assert plan["ones"].tolist() == [1.0] * rows
     arrays = [plan[name] for name in ("x", "units", "delta", "targets", "weights")]
     assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
 
