@@ -9,7 +9,24 @@ from llvmlite.binding import Linkage
 from numba.core.codegen import JITCodeLibrary
 
 
-class InlinedLibrary(JITCodeLibrary):
+# On many processors of Intel's LLVM makes vectors of half a register, for programs that seldom use
+# whole ones.  Ours do all the time, and what was written by halves comes back late to a load of the
+# whole.
+WHOLE_REGISTERS = '"prefer-vector-width"="512"'
+
+
+class WideLibrary(JITCodeLibrary):
+    """Code whose loops use registers as long as the processor has them."""
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        for function in ir_module.functions:
+            if function.blocks:
+                # llvmlite's own ``add`` knows no attributes with values.
+                set.add(function.attributes, WHOLE_REGISTERS)
+        super().add_ir_module(ir_module)
+
+
+class InlinedLibrary(WideLibrary):
     """Code that becomes part of other code, and is optimised there: not here as well.
 
     Numba optimises a function, and emits machine code for it, by itself and again within each
@@ -49,7 +66,7 @@ class InlinedLibrary(JITCodeLibrary):
         return module
 
 
-class WholeLibrary(JITCodeLibrary):
+class WholeLibrary(WideLibrary):
     """Code that stands for itself, optimised once: Numba's first pass is for reference counts."""
 
     def _optimize_functions(self, module: Any) -> None:
