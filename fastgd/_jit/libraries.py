@@ -8,7 +8,6 @@ from typing import Any
 from llvmlite.binding import Linkage
 from numba.core.codegen import JITCodeLibrary
 
-
 # On many processors of Intel's LLVM makes vectors of half a register, for programs that seldom use
 # whole ones.  Ours do all the time, and what was written by halves comes back late to a load of the
 # whole.

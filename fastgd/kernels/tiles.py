@@ -2,8 +2,10 @@
 
 A tile of C, some rows by one or two vectors, stays in registers while the sum over k runs; each
 step loads the vectors of B once and broadcasts one element of A for each row.  That is the inner
-kernel of Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication".  Columns
-beyond the edge are masked, so every shape runs at full width.
+kernel of Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication".  Every
+shape runs at full width: of two vectors the second ends with the last column, and so may have some
+columns of the first one once more; a single one is masked, which takes an instruction a load on
+some processors.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def _tile(n_rows: int, n_vectors: int) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
             k, a, a_row, a_col, b, ldb, beta, d, ldd, c, ldc, n = args
             element = context.get_value_type(sig.args[6])
-            vector = Vectors(builder, element, lanes, n_vectors, n)
+            vector = Vectors(builder, element, lanes, n_vectors, n, masked=n_vectors == 1)
             pointer = element.as_pointer()
             a, b, c, d = (builder.inttoptr(address, pointer) for address in (a, b, c, d))
             long = builder.icmp_signed(">=", k, ir.Constant(k.type, PREFETCH_FROM))
@@ -72,34 +74,31 @@ PREFETCH_FROM = 96
 
 
 class Vectors:
-    """Loads, stores and broadcasts of ``count`` registers in a row, masked to ``n`` columns."""
+    """Loads, stores and broadcasts of ``count`` registers in a row of ``n`` columns.
 
-    def __init__(self, builder: Any, element: Any, lanes: int, count: int, n: Any) -> None:
+    Either they lie side by side, masked beyond the last column, or the last one ends there; then
+    there are at least as many columns as it has places.
+    """
+
+    def __init__(
+        self, builder: Any, element: Any, lanes: int, count: int, n: Any, masked: bool = True
+    ) -> None:
         self._builder, self._lanes, self.count = builder, lanes, count
         self.type = ir.VectorType(element, lanes)
         self.zero = ir.Constant(self.type, [0.0] * lanes)
-        self._align = ir.Constant(ir.IntType(32), 4 if element == ir.FloatType() else 8)
-        index = ir.VectorType(ir.IntType(32), lanes)
-        limit = self.broadcast(builder.trunc(n, ir.IntType(32)), index)
-        self._masks = [
-            builder.icmp_signed(
-                "<", ir.Constant(index, list(range(i * lanes, (i + 1) * lanes))), limit
-            )
-            for i in range(count)
-        ]
-        mask = ir.VectorType(ir.IntType(1), lanes)
-        pointer, i32 = self.type.as_pointer(), ir.IntType(32)
-        suffix = f"v{lanes}{'f32' if element == ir.FloatType() else 'f64'}.p0"
-        self._load = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(self.type, [pointer, i32, mask, self.type]),
-            f"llvm.masked.load.{suffix}",
-        )
-        self._store = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [self.type, pointer, i32, mask]),
-            f"llvm.masked.store.{suffix}",
-        )
+        self._bytes = 4 if element == ir.FloatType() else 8
+        starts = [ir.Constant(ir.IntType(64), i * lanes) for i in range(count)]
+        self._masks = [self._mask(i * lanes, n) for i in range(count)] if masked else []
+        if not masked:
+            starts[-1] = builder.sub(n, ir.Constant(ir.IntType(64), lanes))
+        self._starts = starts
+
+    def _mask(self, first: int, n: Any) -> Any:
+        """Which of the columns from ``first`` on are there."""
+        index = ir.VectorType(ir.IntType(32), self._lanes)
+        limit = self.broadcast(self._builder.trunc(n, ir.IntType(32)), index)
+        columns = ir.Constant(index, list(range(first, first + self._lanes)))
+        return self._builder.icmp_signed("<", columns, limit)
 
     def broadcast(self, value: Any, kind: Any = None) -> Any:
         """A vector with ``value`` in each lane."""
@@ -110,22 +109,36 @@ class Vectors:
         return self._builder.shuffle_vector(first, undefined, lanes)
 
     def _at(self, pointer: Any, i: int) -> Any:
-        moved = self._builder.gep(pointer, [ir.Constant(ir.IntType(64), i * self._lanes)])
+        moved = self._builder.gep(pointer, [self._starts[i]])
         return self._builder.bitcast(moved, self.type.as_pointer())
 
     def load(self, pointer: Any, i: int) -> Any:
         """Register ``i`` of the row that begins at ``pointer``; 0 beyond the edge."""
-        arguments = [self._at(pointer, i), self._align, self._masks[i], self.zero]
-        return self._builder.call(self._load, arguments)
+        place = self._at(pointer, i)
+        if not self._masks:
+            return self._builder.load(place, align=self._bytes)
+        return self._call_masked("load", self.type, [place], [self._masks[i], self.zero])
 
     def store(self, value: Any, pointer: Any, i: int) -> None:
         """Write register ``i`` of a row, up to the edge."""
-        arguments = [value, self._at(pointer, i), self._align, self._masks[i]]
-        self._builder.call(self._store, arguments)
+        place = self._at(pointer, i)
+        if not self._masks:
+            self._builder.store(value, place, align=self._bytes)
+        else:
+            self._call_masked("store", ir.VoidType(), [value, place], [self._masks[i]])
+
+    def _call_masked(self, name: str, result: Any, before: list[Any], after: list[Any]) -> Any:
+        args = [*before, ir.Constant(ir.IntType(32), self._bytes), *after]
+        function = cgutils.get_or_insert_function(
+            self._builder.module,
+            ir.FunctionType(result, [arg.type for arg in args]),
+            f"llvm.masked.{name}.v{self._lanes}f{8 * self._bytes}.p0",
+        )
+        return self._builder.call(function, args)
 
 
 def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) -> None:
-    """Ask for the rows of a tile, which are needed only after the sum over k."""
+    """Ask for ``n_rows`` rows of a matrix."""
     i32, i64 = ir.IntType(32), ir.IntType(64)
     kind = ir.FunctionType(ir.VoidType(), [matrix.type, i32, i32, i32])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -136,6 +149,22 @@ def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) 
             place = builder.gep(matrix, [ir.Constant(i64, v * lanes)])
             builder.call(prefetch, [place, *options])
         matrix = builder.gep(matrix, [row])
+
+
+# So many rows before it is used, a row of B is asked for.
+AHEAD = 24
+# Rows of A that are found from one another, by an address and a multiple of a number: the compiler
+# would go from each row to the next one, which takes an instruction a row, as long as the products
+# of a tile of one vector.
+TOGETHER = 3
+# So few rows need not be hidden, which would keep the compiler from unrolling their loop.
+FEW = 4
+
+
+def _hidden(builder: Any, value: Any) -> Any:
+    """The same value; the compiler does not know how it came about."""
+    kind = ir.FunctionType(value.type, [value.type])
+    return builder.asm(kind, "", "=r,0", [value], side_effect=False)
 
 
 def _sum_over_k(
@@ -153,12 +182,18 @@ def _sum_over_k(
     p.add_incoming(ir.Constant(i64, 0), before)
     sums = [[builder.phi(vector.type) for _ in range(vector.count)] for _ in range(n_rows)]
     row_of_b = builder.gep(b, [builder.mul(p, ldb)])
-    column_of_a = builder.gep(a, [builder.mul(p, a_col)])
     of_b = [vector.load(row_of_b, v) for v in range(vector.count)]
+    if vector.count > 1 and n_rows > FEW:
+        ahead = builder.gep(row_of_b, [builder.mul(ir.Constant(i64, AHEAD), ldb)])
+        _prefetch(builder, 1, vector.count, ahead, ldb)
+    column_of_a = builder.gep(a, [builder.mul(p, a_col)])
     grown = []
     for i in range(n_rows):
-        place = builder.gep(column_of_a, [builder.mul(ir.Constant(i64, i), a_row)])
-        of_a = vector.broadcast(builder.load(place))
+        if i % TOGETHER == 0:
+            above = builder.gep(column_of_a, [builder.mul(ir.Constant(i64, i), a_row)])
+            above = _hidden(builder, above) if n_rows > FEW else above
+        row = builder.mul(ir.Constant(i64, i % TOGETHER), a_row)
+        of_a = vector.broadcast(builder.load(builder.gep(above, [row])))
         products = [builder.fmul(of_a, x, flags=fused) for x in of_b]
         grown.append(
             [builder.fadd(s, x, flags=fused) for s, x in zip(sums[i], products, strict=True)]
