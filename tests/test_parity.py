@@ -115,6 +115,30 @@ def test_tasks(task, optimizer, kind, weighted):
     )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda y: 2 * y, lambda y: y.astype(bool), lambda y: 0.0 + y, scipy.sparse.csr_array, list],
+    ids=["twos", "booleans", "floats", "sparse", "list"],
+)
+def test_a_label_is_whatever_is_not_0(change):
+    X, y = make_data("multilabel")
+    ours, theirs = fit_both("multilabel", X, change(y))
+    assert_same(ours, theirs)
+    assert abs(ours.predict(X) - theirs.predict(X)).max() == 0  # both sparse, or both dense
+    # Later on single labels, too, are taken as scikit-learn takes them.
+    for estimator in (ours, theirs):
+        estimator.set_params(solver="adam").partial_fit(X, y.argmax(axis=1))
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=TOLERANCE)
+
+
+def test_labels_are_not_negative():
+    X, y = make_data("multilabel")
+    model, _ = pair("multilabel")
+    with pytest.raises(ValueError, match=r"Labels in columns .* got y with numbers from -1 to 1"):
+        model.fit(X, 2 * y - 1)
+    assert not hasattr(model, "classes_")
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 def test_early_stopping(task, weighted):

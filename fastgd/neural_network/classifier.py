@@ -162,6 +162,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        if y.ndim == 2 and y.dtype.kind in "if" and y.min() < 0:
+            raise ValueError(
+                "Labels in columns must be 1 for a sample that has the label, else 0, got y with"
+                f" numbers from {y.min()} to {y.max()}."
+            )
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
@@ -230,7 +235,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             check_probabilities(y)
             return y.astype(dtype), loss, y.shape[1]
         if self._label_binarizer.y_type_.startswith("multilabel"):
-            labels = dense(self._label_binarizer.transform(y))
+            labels = self._label_matrix(y)
             return labels.astype(dtype), loss, labels.shape[1]
         codes = self._class_numbers(y)[:, np.newaxis]
         if not self._one_output_a_class:
@@ -238,6 +243,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if getattr(loss, "class_numbers", False):
             return codes.astype(np.int64), loss, len(self.classes_)
         return np.eye(len(self.classes_), dtype=dtype)[codes.ravel()], loss, len(self.classes_)
+
+    def _label_matrix(self, y: Any) -> NDArray[np.bool_]:
+        """Which labels each sample has, shape (N, K)."""
+        labels = dense(y)
+        if labels.ndim != 2 or labels.shape[1] != len(self.classes_):
+            labels = dense(self._label_binarizer.transform(y))  # takes one label each, or complains
+        return labels != 0
 
     def _class_numbers(self, y: NDArray[Any]) -> NDArray[np.int64]:
         """The place of each label in ``classes_``."""
