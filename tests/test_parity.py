@@ -120,22 +120,41 @@ def test_tasks(task, optimizer, kind, weighted):
     [lambda y: 2 * y, lambda y: y.astype(bool), lambda y: 0.0 + y, scipy.sparse.csr_array, list],
     ids=["twos", "booleans", "floats", "sparse", "list"],
 )
-def test_a_label_is_whatever_is_not_0(change):
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_label_is_whatever_is_not_0(change, early_stopping):
     X, y = make_data("multilabel")
-    ours, theirs = fit_both("multilabel", X, change(y))
+    ours, theirs = fit_both("multilabel", X, change(y), early_stopping=early_stopping)
     assert_same(ours, theirs)
     assert abs(ours.predict(X) - theirs.predict(X)).max() == 0  # both sparse, or both dense
     # Later on single labels, too, are taken as scikit-learn takes them.
     for estimator in (ours, theirs):
-        estimator.set_params(solver="adam").partial_fit(X, y.argmax(axis=1))
+        estimator.set_params(warm_start=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            estimator.fit(X, y.argmax(axis=1))
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=TOLERANCE)
+
+
+def test_a_label_of_a_validation_set_or_with_a_weight_is_whatever_is_not_0():
+    X, y = make_data("multilabel")
+    of = [{0: 1.0, 1: 2.0}] * y.shape[1]
+    models = [fastgd.MLPClassifier(max_iter=3, random_state=0, class_weight=of) for _ in range(2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for model, factor in zip(models, (1, 2), strict=True):
+            model.fit(X, factor * y, X_val=X[:50], y_val=factor * y[:50])
+    for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_"):
+        np.testing.assert_array_equal(*(getattr(model, name) for model in models))
 
 
 def test_labels_are_not_negative():
     X, y = make_data("multilabel")
     model, _ = pair("multilabel")
-    with pytest.raises(ValueError, match=r"Labels in columns .* got y with numbers from -1 to 1"):
+    message = r"Labels in columns .* got y with numbers from -1 to 1"
+    with pytest.raises(ValueError, match=message):
         model.fit(X, 2 * y - 1)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, y, X_val=X, y_val=2 * y - 1)
     assert not hasattr(model, "classes_")
 
 

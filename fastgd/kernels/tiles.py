@@ -113,14 +113,14 @@ class Vectors:
         return self._builder.bitcast(moved, self.type.as_pointer())
 
     def load(self, pointer: Any, i: int) -> Any:
-        """Register ``i`` of the row that begins at ``pointer``; 0 beyond the edge."""
+        """Register ``i`` of the row that begins at ``pointer``; with masks 0 beyond the edge."""
         place = self._at(pointer, i)
         if not self._masks:
             return self._builder.load(place, align=self._bytes)
         return self._call_masked("load", self.type, [place], [self._masks[i], self.zero])
 
     def store(self, value: Any, pointer: Any, i: int) -> None:
-        """Write register ``i`` of a row, up to the edge."""
+        """Write register ``i`` of a row, with masks up to the edge."""
         place = self._at(pointer, i)
         if not self._masks:
             self._builder.store(value, place, align=self._bytes)

@@ -47,6 +47,15 @@ def _has_columns(y: Any) -> bool:
     return np.ndim(y) == 2 and np.shape(y)[1] > 1
 
 
+def _refuse_negative_labels(y: Any) -> None:
+    """Labels in columns are 1 or 0; other numbers above 0 count as 1, as in scikit-learn."""
+    if y.ndim == 2 and y.dtype.kind in "if" and y.min() < 0:
+        raise ValueError(
+            "Labels in columns must be 1 for a sample that has the label, else 0, got y with"
+            f" numbers from {y.min()} to {y.max()}."
+        )
+
+
 def _gives_margins(estimator: Any) -> bool:
     """By the loss of the fit; before there is one, by the parameter."""
     loss = estimator._loss if hasattr(estimator, "_loss") else estimator._loss_class(False)
@@ -162,28 +171,45 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if y.ndim == 2 and y.dtype.kind in "if" and y.min() < 0:
-            raise ValueError(
-                "Labels in columns must be 1 for a sample that has the label, else 0, got y with"
-                f" numbers from {y.min()} to {y.max()}."
-            )
+        _refuse_negative_labels(y)
+        self._note_classes(y, incremental)
+        if self._has_labels_in_columns:
+            fits = y.ndim == 2 and y.shape[1] == len(self._label_binarizer.classes_)
+            # It takes single labels, too, or complains; but it looks at all of y several times.
+            y = dense(y if fits else self._label_binarizer.transform(y)) != 0
+        return X, y
+
+    def _note_classes(self, y: Any, incremental: bool) -> None:
+        """Learn which classes there are, or see that they are those of the first fit."""
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
-            return X, y
+            return
         classes = unique_labels(y)
         if self.warm_start:
             if set(classes) != set(self.classes_):
                 raise ValueError(
-                    "warm_start can only be used where `y` has the same classes as in the"
-                    f" previous call to fit. Previously got {self.classes_}, `y` has {classes}"
+                    "warm_start can only be used where `y` has the same classes as in the previous"
+                    f" call to fit. Previously got {self.classes_}, `y` has {classes}"
                 )
         elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
             raise ValueError(
                 "`y` has classes not in `self.classes_`."
                 f" `self.classes_` has {self.classes_}. 'y' has {classes}."
             )
-        return X, y
+
+    def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
+        X_val, y_val = super()._check_validation_set(X_val, y_val, dtype)
+        if self._has_labels_in_columns:
+            _refuse_negative_labels(y_val)
+            y_val = dense(self._label_binarizer.transform(y_val)) != 0
+        return X_val, y_val
+
+    @property
+    def _has_labels_in_columns(self) -> bool:
+        """Whether a sample may have several labels: then y is True in their columns."""
+        kind = self._label_binarizer.y_type_.startswith("multilabel")
+        return kind and not self._takes_probabilities
 
     def _check_probabilities(
         self, X: Any, y: Any, incremental: bool, reset: bool
@@ -234,22 +260,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             y = dense(y)
             check_probabilities(y)
             return y.astype(dtype), loss, y.shape[1]
-        if self._label_binarizer.y_type_.startswith("multilabel"):
-            labels = self._label_matrix(y)
-            return labels.astype(dtype), loss, labels.shape[1]
+        if self._has_labels_in_columns:
+            return y.astype(dtype), loss, y.shape[1]
         codes = self._class_numbers(y)[:, np.newaxis]
         if not self._one_output_a_class:
             return codes.astype(dtype), loss, 1
         if getattr(loss, "class_numbers", False):
             return codes.astype(np.int64), loss, len(self.classes_)
         return np.eye(len(self.classes_), dtype=dtype)[codes.ravel()], loss, len(self.classes_)
-
-    def _label_matrix(self, y: Any) -> NDArray[np.bool_]:
-        """Which labels each sample has, shape (N, K)."""
-        labels = dense(y)
-        if labels.ndim != 2 or labels.shape[1] != len(self.classes_):
-            labels = dense(self._label_binarizer.transform(y))  # takes one label each, or complains
-        return labels != 0
 
     def _class_numbers(self, y: NDArray[Any]) -> NDArray[np.int64]:
         """The place of each label in ``classes_``."""
@@ -428,8 +446,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples.
-        y : array-like of shape (n_samples,)
-            Class labels.
+        y : {array-like, sparse matrix} of shape (n_samples,) or (n_samples, n_labels)
+            Class labels; or 1 in the columns of all labels that a sample has, else 0.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative.
         classes : array-like of shape (n_classes,), default=None
