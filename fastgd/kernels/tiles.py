@@ -153,9 +153,9 @@ def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) 
 
 # So many rows before it is used, a row of B is asked for.
 AHEAD = 24
-# Rows of A that are found from one another, by an address and a multiple of a number: the compiler
-# would go from each row to the next one, which takes an instruction a row, as long as the products
-# of a tile of one vector.
+# Rows of A that are found from one address by multiples of the distance between rows.  Left alone,
+# the compiler goes from each row to the next one, and these additions, which wait for one another,
+# can take twice as long as the products of a tile of one vector.
 TOGETHER = 3
 # So few rows need not be hidden, which would keep the compiler from unrolling their loop.
 FEW = 4
