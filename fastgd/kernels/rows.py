@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.extending import intrinsic
 
 from fastgd.kernels.elementary import DOUBLE, SINGLE
 from fastgd.kernels.plan import make_array
-from fastgd.kernels.tiles import VECTOR_BYTES
+from fastgd.kernels.tiles import VECTOR_BYTES, masked_load, masked_store
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FUSED = ("contract",)
@@ -129,10 +129,7 @@ class _Rows:
     def load(self, array: Any, starts: list[Any]) -> Any:
         """The rows that begin at ``starts``; -inf, which is no maximum, in the unused places."""
         fill = ir.Constant(self._row, [-np.inf] * self._lanes)
-        parts = [
-            self._call_masked("load", self._row, [self._at(array, p), self._used, fill])
-            for p in starts
-        ]
+        parts = [masked_load(self._builder, self._at(array, p), self._used, fill) for p in starts]
         while len(parts) > 1:
             both = list(range(2 * parts[0].type.count))
             parts = [
@@ -144,7 +141,7 @@ class _Rows:
         """Write the used places of the rows."""
         for r, start in enumerate(starts):
             row = self._shuffle(value, list(range(r * self._lanes, (r + 1) * self._lanes)))
-            self._call_masked("store", ir.VoidType(), [row, self._at(array, start), self._used])
+            masked_store(self._builder, row, self._at(array, start), self._used)
 
     def store_numbers(self, numbers: Any, array: Any, i: Any) -> None:
         """Write a number of each row, from place ``i`` on."""
@@ -154,16 +151,6 @@ class _Rows:
 
     def _at(self, array: Any, start: Any) -> Any:
         return self._builder.bitcast(self._builder.gep(array, [start]), self._row.as_pointer())
-
-    def _call_masked(self, name: str, result: Any, args: list[Any]) -> Any:
-        after_pointer = 1 if name == "load" else 2
-        args = [*args[:after_pointer], ir.Constant(I32, self._bytes), *args[after_pointer:]]
-        function = cgutils.get_or_insert_function(
-            self._builder.module,
-            ir.FunctionType(result, [arg.type for arg in args]),
-            f"llvm.masked.{name}.v{self._lanes}f{self._info.bits}.p0",
-        )
-        return self._builder.call(function, args)
 
     def zero_where(self, mask: Any, value: Any) -> Any:
         mask = self._builder.bitcast(mask, ir.VectorType(I1, self._length))

@@ -86,7 +86,6 @@ class Vectors:
         self._builder, self._lanes, self.count = builder, lanes, count
         self.type = ir.VectorType(element, lanes)
         self.zero = ir.Constant(self.type, [0.0] * lanes)
-        self._bytes = 4 if element == ir.FloatType() else 8
         starts = [ir.Constant(ir.IntType(64), i * lanes) for i in range(count)]
         self._masks = [self._mask(i * lanes, n) for i in range(count)] if masked else []
         if not masked:
@@ -116,25 +115,41 @@ class Vectors:
         """Register ``i`` of the row that begins at ``pointer``; with masks 0 beyond the edge."""
         place = self._at(pointer, i)
         if not self._masks:
-            return self._builder.load(place, align=self._bytes)
-        return self._call_masked("load", self.type, [place], [self._masks[i], self.zero])
+            return self._builder.load(place, align=_number_bytes(self.type))
+        return masked_load(self._builder, place, self._masks[i], self.zero)
 
     def store(self, value: Any, pointer: Any, i: int) -> None:
         """Write register ``i`` of a row, with masks up to the edge."""
         place = self._at(pointer, i)
         if not self._masks:
-            self._builder.store(value, place, align=self._bytes)
+            self._builder.store(value, place, align=_number_bytes(self.type))
         else:
-            self._call_masked("store", ir.VoidType(), [value, place], [self._masks[i]])
+            masked_store(self._builder, value, place, self._masks[i])
 
-    def _call_masked(self, name: str, result: Any, before: list[Any], after: list[Any]) -> Any:
-        args = [*before, ir.Constant(ir.IntType(32), self._bytes), *after]
-        function = cgutils.get_or_insert_function(
-            self._builder.module,
-            ir.FunctionType(result, [arg.type for arg in args]),
-            f"llvm.masked.{name}.v{self._lanes}f{8 * self._bytes}.p0",
-        )
-        return self._builder.call(function, args)
+
+def masked_load(builder: Any, place: Any, mask: Any, fill: Any) -> Any:
+    """The vector at ``place``; ``fill``'s numbers where the mask is not set."""
+    size = ir.Constant(ir.IntType(32), _number_bytes(fill.type))
+    return _call_masked(builder, "load", fill.type, [place, size, mask, fill], fill.type)
+
+
+def masked_store(builder: Any, value: Any, place: Any, mask: Any) -> None:
+    """Write a vector to ``place``, where the mask is set."""
+    size = ir.Constant(ir.IntType(32), _number_bytes(value.type))
+    _call_masked(builder, "store", ir.VoidType(), [value, place, size, mask], value.type)
+
+
+def _number_bytes(vector: Any) -> int:
+    return 4 if vector.element == ir.FloatType() else 8
+
+
+def _call_masked(builder: Any, name: str, result: Any, args: list[Any], vector: Any) -> Any:
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(result, [arg.type for arg in args]),
+        f"llvm.masked.{name}.v{vector.count}f{8 * _number_bytes(vector)}.p0",
+    )
+    return builder.call(function, args)
 
 
 def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) -> None:
