@@ -7,6 +7,7 @@ a record that a user wrote into one that a kernel may get.
 
 from __future__ import annotations
 
+import functools
 import math
 import typing
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def checked(instance: T) -> T:
     1.0
     """
     cls = type(instance)
-    declared = typing.get_type_hints(cls)
+    declared = _declared_types(cls)
     values = {
         name: _checked_field(cls.__name__, name, getattr(instance, name), declared.get(name, float))
         for name in cls._fields  # type: ignore[attr-defined]
@@ -86,6 +87,9 @@ def checked(instance: T) -> T:
     if hasattr(result, "check"):
         result.check()
     return result
+
+
+_declared_types = functools.cache(typing.get_type_hints)
 
 
 def _checked_field(owner: str, name: str, value: Any, declared: type) -> Any:

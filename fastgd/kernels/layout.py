@@ -94,7 +94,8 @@ def layer_table(
 
 def n_parameters(layers: NDArray[Any]) -> int:
     """Length n of the flat parameter vector."""
-    return int((layers["n_in"] * layers["n_out"] + layers["n_out"]).sum())
+    last = layers[-1]
+    return int(last["biases"] + last["n_out"])
 
 
 def parameter_views(
@@ -121,7 +122,7 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     depend on the number of threads.
     """
     n, n_weights = n_parameters(layers), int(layers[0]["biases"])
-    target = int(np.clip(n // 8, SMALLEST_CHUNK, CHUNK_PARAMETERS))
+    target = min(max(n // 8, SMALLEST_CHUNK), CHUNK_PARAMETERS)
     widest = int(layers["n_out"].max())
     if widest >= WIDE:
         target = max(target, ROWS_OF_A_WIDE_LAYER * widest)

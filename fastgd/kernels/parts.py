@@ -65,41 +65,50 @@ def _flat(dtype: Any) -> Any:
 I64, F64 = types.int64, types.float64
 
 
+@functools.cache
 def step_signature(real: Any) -> Any:
     flat, state = _flat(real), types.Array(real, 2, "C")
     return types.void(I64, flat, flat, state, _flat(F64), I64, F64)
 
 
+@functools.cache
 def loss_signature(real: Any) -> Any:
     flat = _flat(real)
     return F64(I64, flat, I64, flat, I64, I64, flat)
 
 
+@functools.cache
 def loss_curvature_signature(real: Any) -> Any:
     flat = _flat(real)
     return types.void(I64, flat, I64, flat, I64, I64, flat)
 
 
+@functools.cache
 def link_signature(real: Any) -> Any:
     return types.void(I64, _flat(real), I64, I64)
 
 
+@functools.cache
 def drop_signature(real: Any) -> Any:
     return types.void(I64, _flat(real), I64, F64, I64, I64)
 
 
+@functools.cache
 def activate_signature(real: Any) -> Any:
     return types.void(_flat(real))
 
 
+@functools.cache
 def activate_backward_signature(real: Any) -> Any:
     return types.void(_flat(real), _flat(real), _flat(real))
 
 
+@functools.cache
 def clip_signature(real: Any) -> Any:
     return types.void(I64, _flat(real))
 
 
+@functools.cache
 def constrain_signature(layers: Any, real: Any) -> Any:
     return types.void(I64, _flat(layers), _flat(real), _flat(real))
 
@@ -197,7 +206,15 @@ def make_part(record: Any, wrapper: Callable[..., Any], name: str, signature: An
                 f"{type(record).__name__}: {field} must be a whole number below 2**53, got {value}."
             )
     method = getattr(type(record), name)
-    return Part(_compiled(numba.typeof(record), method, wrapper, name, signature), fields)
+    cls: Any = type(record)
+    kind = _record_type(cls, tuple(map(type, record)))
+    return Part(_compiled(kind, method, wrapper, name, signature), fields)
+
+
+@functools.cache
+def _record_type(cls: Any, kinds: tuple[type, ...]) -> Any:
+    """What Numba says of a record, which takes it as long as the rest of a small fit."""
+    return numba.typeof(cls._make(kind() for kind in kinds))
 
 
 @functools.cache

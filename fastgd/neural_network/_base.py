@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -250,8 +251,21 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             raise ValueError(f"alpha={self.alpha} is too large for weights of {weights.max():g}.")
         problem = Problem(layers, loss, alpha, data, X.shape[0], X.dtype, self.n_jobs)
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = self._generator()
         return X, y, sample_weight, problem
+
+    def _generator(self) -> RandomState:
+        """The generator that ``random_state`` asks for; from a seed, one that is ours alone.
+
+        To make one takes as long as a small fit, to begin another time is nothing.
+        """
+        if not isinstance(self.random_state, Integral):
+            return check_random_state(self.random_state)
+        # A shallow copy of this estimator has the same attributes.
+        if getattr(self, "_seeded_by", None) != id(self):
+            self._seeded, self._seeded_by = check_random_state(self.random_state), id(self)
+        self._seeded.seed(self.random_state)
+        return self._seeded
 
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
         X_val, y_val = validate_data(

@@ -15,7 +15,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
     type_of_target,
-    unique_labels,
 )
 from sklearn.utils.validation import validate_data
 
@@ -34,6 +33,7 @@ from fastgd.neural_network._base import (
     set_parameters,
 )
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
+from fastgd.neural_network.labels import class_numbers, distinct_labels, fitted_binarizer
 
 # (one output a class, one output a label)
 CLASSIFICATION_LOSSES = {
@@ -182,10 +182,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _note_classes(self, y: Any, incremental: bool) -> None:
         """Learn which classes there are, or see that they are those of the first fit."""
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = fitted_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
             return
-        classes = unique_labels(y)
+        classes = distinct_labels(y)
         if self.warm_start:
             if set(classes) != set(self.classes_):
                 raise ValueError(
@@ -275,14 +275,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(
                 f"y must be one label for each sample, as in the first fit, got shape {y.shape}."
             )
-        codes = np.searchsorted(self.classes_, y)
-        unknown = self.classes_.take(codes, mode="clip") != y
-        if unknown.any():
-            raise ValueError(
-                f"y has the labels {np.unique(y[unknown])}, which are not among the classes"
-                f" {self.classes_}."
-            )
-        return codes
+        return class_numbers(y, self.classes_)
 
     def _weigh_classes(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:

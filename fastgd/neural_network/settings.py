@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from numbers import Integral, Real
 from typing import Any
@@ -22,6 +23,12 @@ DEFAULT_RATE = 0.001
 class Settings(BaseEstimator):
     """Reads the parameters of an estimator, and complains of those that do not go together."""
 
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        # scikit-learn inspects the signature each time, which takes as long as a small fit.
+        return super()._get_param_names()
+
     @property
     def _hidden_sizes(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
@@ -34,6 +41,8 @@ class Settings(BaseEstimator):
     def _per_hidden_layer(self, name: str, n_hidden: int) -> tuple[Any, ...]:
         """The values of a parameter that may be given once or for each hidden layer."""
         value = getattr(self, name)
+        if isinstance(value, (str, float)):
+            return (value,) * n_hidden
         if np.ndim(value) == 0:
             return (value.item() if isinstance(value, np.ndarray) else value,) * n_hidden
         values = tuple(value)
