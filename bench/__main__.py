@@ -18,6 +18,7 @@ QUESTIONS = (
     "training",
     "update_rules",
     "prediction",
+    "short_fits",
     "gradient",
     "hessian_product",
     "lbfgs",

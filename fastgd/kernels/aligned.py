@@ -50,7 +50,7 @@ def _aligned(
     size = n * dtype.itemsize
     period = ALIGNMENT if place is None else PAGE
     room = make(size + period + ALIGNMENT, np.uint8)
-    skipped = ((place or 0) - room.__array_interface__["data"][0]) % period
+    skipped = ((place or 0) - room.ctypes.data) % period
     # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
     return np.frombuffer(room.data[skipped:], dtype, n)
 

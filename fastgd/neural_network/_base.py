@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastgd._record import checked
@@ -253,19 +251,6 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         self.n_outputs_, self.n_layers_ = n_outputs, len(layers) + 1
         self._random_state = self._generator()
         return X, y, sample_weight, problem
-
-    def _generator(self) -> RandomState:
-        """The generator that ``random_state`` asks for; from a seed, one that is ours alone.
-
-        To make one takes as long as a small fit, to begin another time is nothing.
-        """
-        if not isinstance(self.random_state, Integral):
-            return check_random_state(self.random_state)
-        # A shallow copy of this estimator has the same attributes.
-        if getattr(self, "_seeded_by", None) != id(self):
-            self._seeded, self._seeded_by = check_random_state(self.random_state), id(self)
-        self._seeded.seed(self.random_state)
-        return self._seeded
 
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
         X_val, y_val = validate_data(

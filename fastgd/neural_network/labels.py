@@ -1,7 +1,7 @@
 """Which classes there are among labels, and the number of each label's class.
 
-Labels that are whole numbers close to each other, the usual ones, are counted: to sort them, or to
-look each up among the classes, takes a large part of a short fit.
+Whole numbers, which most labels are, are counted or compared: to sort them, or to look each up
+among the classes, takes a large part of a short fit.
 """
 
 from __future__ import annotations
@@ -16,18 +16,27 @@ from sklearn.utils.multiclass import unique_labels
 
 def fitted_binarizer(y: Any) -> LabelBinarizer:
     """``LabelBinarizer().fit(y)``, which looks at all of y six times."""
-    if not _are_whole_numbers(y):
-        return LabelBinarizer().fit(y)
     binarizer = LabelBinarizer()
-    binarizer.classes_ = distinct_labels(y)
-    binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
+    if not _are_whole_numbers(y) or y.ndim > 2 or (y.ndim == 2 and not _is_indicator(y)):
+        return binarizer.fit(y)
+    if y.ndim == 2:
+        binarizer.classes_, binarizer.y_type_ = np.arange(y.shape[1]), "multilabel-indicator"
+    else:
+        binarizer.classes_ = distinct_labels(y)
+        binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
     binarizer.sparse_input_ = False
     return binarizer
 
 
+def _is_indicator(y: NDArray[Any]) -> bool:
+    """Whether a matrix has several columns of at most two different numbers."""
+    low, high = y.min(), y.max()
+    return y.shape[1] > 1 and bool(((y == low) | (y == high)).all())
+
+
 def distinct_labels(y: Any) -> NDArray[Any]:
     """``unique_labels(y)``."""
-    if not _are_whole_numbers(y):
+    if not _are_whole_numbers(y) or y.ndim != 1:
         return unique_labels(y)
     low, high = int(y.min()), int(y.max())
     if high - low >= y.size:
@@ -47,7 +56,7 @@ def class_numbers(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     if _are_whole_numbers(y) and _are_whole_numbers(classes):
         first, last = int(classes[0]), int(classes[-1])
         has_no_gap = last - first == classes.size - 1
-        if has_no_gap and y.size and first <= int(y.min()) and int(y.max()) <= last:
+        if has_no_gap and first <= int(y.min()) and int(y.max()) <= last:
             return y.astype(np.int64, copy=False) - first
     codes = np.searchsorted(classes, y)
     unknown = classes.take(codes, mode="clip") != y
@@ -59,11 +68,11 @@ def class_numbers(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _are_whole_numbers(y: Any) -> bool:
-    """Whether y is a vector of integers that int64 holds."""
+    """Whether y is an array of integers that int64 holds; not an empty one."""
     return (
-        isinstance(y, np.ndarray)
-        and y.ndim == 1
+        type(y) is np.ndarray
         and y.size > 0
         and y.dtype.kind in "iu"
+        and y.dtype.isnative
         and np.can_cast(y.dtype, np.int64)
     )

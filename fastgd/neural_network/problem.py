@@ -144,6 +144,4 @@ def flat_parameters(
 
 
 def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return a.__array_interface__["data"] == b.__array_interface__["data"] and (
-        a.strides == b.strides
-    )
+    return a.ctypes.data == b.ctypes.data and a.strides == b.strides

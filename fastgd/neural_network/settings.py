@@ -8,8 +8,10 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 
 from fastgd._record import checked
 from fastgd.kernels.activations import ACTIVATIONS
@@ -134,3 +136,16 @@ class Settings(BaseEstimator):
                 return self.schedule, None
             return "constant", schedules.SCHEDULES[self.schedule]()
         return "constant", self.schedule
+
+    def _generator(self) -> RandomState:
+        """The generator that ``random_state`` asks for; from a seed, one that is ours alone.
+
+        To make one takes as long as a small fit, to begin another time is nothing.
+        """
+        if not isinstance(self.random_state, Integral):
+            return check_random_state(self.random_state)
+        # A shallow copy of this estimator has the same attributes.
+        if getattr(self, "_seeded_by", None) != id(self):
+            self._seeded, self._seeded_by = check_random_state(self.random_state), id(self)
+        self._seeded.seed(self.random_state)
+        return self._seeded
