@@ -198,6 +198,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f" `self.classes_` has {self.classes_}. 'y' has {classes}."
             )
 
+    def _knows(self, classes: Any) -> bool:
+        """Whether these are ``classes_``, as they are in most calls of ``partial_fit``."""
+        return hasattr(self, "classes_") and np.array_equal(self.classes_, classes)
+
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
         X_val, y_val = super()._check_validation_set(X_val, y_val, dtype)
         if self._has_labels_in_columns:
@@ -452,7 +456,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             The trained estimator.
         """
         with self._kept_if_this_fails():
-            if _check_partial_fit_first_call(self, classes):
+            if not self._knows(classes) and _check_partial_fit_first_call(self, classes):
                 multilabel = type_of_target(y).startswith("multilabel")
                 multilabel = multilabel and not self._takes_probabilities
                 self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
