@@ -38,7 +38,8 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield name, partial(curvature_address, name, dtype)
         for name, loss in LOSSES.items():
             for k in (*LANES, 100):
-                yield name, partial(loss_part, checked(loss()), dtype, k, 100)
+                for n_rows in (1, 100):
+                    yield name, partial(loss_part, checked(loss()), dtype, k, n_rows)
             yield name, partial(loss_curvature_part, checked(loss()), dtype)
             yield name, partial(link_part, checked(loss()), dtype)
         for name, rule in OPTIMIZERS.items():

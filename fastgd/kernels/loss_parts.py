@@ -18,7 +18,8 @@ from fastgd.kernels.parts import (
 )
 from fastgd.kernels.plan import array_at
 
-# Rows of at most so many outputs fit into registers; fewer than FEW rows are not worth it.
+# Rows of at most so many outputs fit into registers, several side by side; of fewer than FEW rows
+# each comes alone.
 LANES, FEW = (4, 8, 16, 32), 4
 
 
@@ -28,9 +29,9 @@ def value_and_delta(loss, z, y, weight, n_rows, k, delta):
     return loss.value_and_delta(z, y, weight, n_rows, k, delta)
 
 
-def narrow_name(lanes: int) -> str:
+def narrow_name(lanes: int, alone: bool) -> str:
     """Name of the method for at most ``lanes`` outputs, of losses that have a faster way then."""
-    return f"value_and_delta_{lanes}"
+    return f"value_and_delta_{lanes}{'_alone' if alone else ''}"
 
 
 @dispatch_on_class
@@ -64,8 +65,8 @@ def identity_link(self, z, n_rows, k):
 def loss_part(loss: Any, dtype: Any, k: int, n_rows: int) -> Part:
     """What training calls for a loss of ``k`` outputs and batches of ``n_rows``."""
     signature = loss_signature(numba.from_dtype(np.dtype(dtype)))
-    name = narrow_name(min((lanes for lanes in LANES if k <= lanes), default=0))
-    if n_rows >= FEW and hasattr(loss, name):
+    name = narrow_name(min((lanes for lanes in LANES if k <= lanes), default=0), n_rows < FEW)
+    if hasattr(loss, name):
         return make_part(loss, _NARROW_PARTS[name], name, signature)
     return make_part(loss, _loss_part, "value_and_delta", signature)
 
@@ -138,4 +139,7 @@ def _narrow_part(name: str) -> Any:
     return part
 
 
-_NARROW_PARTS = {narrow_name(lanes): _narrow_part(narrow_name(lanes)) for lanes in LANES}
+NARROW_NAMES = {
+    narrow_name(lanes, alone): (lanes, alone) for lanes in LANES for alone in (False, True)
+}
+_NARROW_PARTS = {name: _narrow_part(name) for name in NARROW_NAMES}

@@ -36,7 +36,7 @@ import numpy as np
 from fastgd._jit import njit
 from fastgd._record import record
 from fastgd.kernels.elementary import exp, log1p, logistic
-from fastgd.kernels.loss_parts import LANES, curvature, identity_link, narrow_name, pointwise
+from fastgd.kernels.loss_parts import NARROW_NAMES, curvature, identity_link, pointwise
 from fastgd.kernels.plan import smaller, stack_array
 from fastgd.kernels.rows import softmax_rows
 
@@ -154,11 +154,13 @@ def exp_shifted(z, n_rows, k, out):
         out[p] = exp(out[p])
 
 
-def narrow_softmax(lanes: int) -> Callable[..., Any]:
+def narrow_softmax(lanes: int, alone: bool) -> Callable[..., Any]:
     """The categorical log loss for at most ``lanes`` outputs, which stay in registers.
 
-    One function for each number of lanes, so that nobody waits for the code of the others.
+    One function for each number of lanes, so that nobody waits for the code of the others; each row
+    ``alone``, or several side by side.
     """
+    most = 1 if alone else STRIP
 
     @njit(inline=True)
     def strip_loss(z, y, weight, start, stop, k, delta):
@@ -167,7 +169,7 @@ def narrow_softmax(lanes: int) -> Callable[..., Any]:
         rest, gap = stack_array(STRIP, zero), stack_array(STRIP, zero)
         i = 0
         while start + i < stop:
-            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, lanes)
+            i += softmax_rows(z, y, weight, start, i, stop, k, delta, rest, gap, lanes, most)
         return sum_log_losses(rest, gap, weight, start, stop)
 
     def value_and_delta(self, z, y, weight, n_rows, k, delta):
@@ -325,7 +327,7 @@ class BinaryLogLoss(NamedTuple):
     out_activation="softmax",
     link=softmax_link,
     hessian_product=softmax_hessian_product,
-    **{narrow_name(lanes): narrow_softmax(lanes) for lanes in LANES},
+    **{name: narrow_softmax(*kind) for name, kind in NARROW_NAMES.items()},
 )
 class CategoricalLogLoss(NamedTuple):
     """−log softmax(z)_y for an integer class y; softmax link."""

@@ -26,7 +26,7 @@ REGISTERS = 4  # of a long vector: enough to hide that each result takes some cy
 
 
 @intrinsic(prefer_literal=True)
-def softmax_rows(typingctx, z, y, weight, start, i, stop, k, delta, rest, gap, lanes):
+def softmax_rows(typingctx, z, y, weight, start, i, stop, k, delta, rest, gap, lanes, most):
     """The cross-entropy of some rows from ``start + i`` on, each of ``k`` outputs.
 
     Writes their derivatives to ``delta``, and from place ``i`` on: to ``rest`` the sum of all
@@ -34,9 +34,10 @@ def softmax_rows(typingctx, z, y, weight, start, i, stop, k, delta, rest, gap, l
     the row's class lies below the largest.  A NaN or an infinite largest output makes ``rest``
     and the derivatives NaN.  Returns how many rows fit into the vector: a constant, so it may
     point, as what is written to ``rest`` and ``gap`` does, beyond the last row, ``stop - 1``.
-    ``lanes``, a power of two from 4 on and a constant, is the room of a row, at least ``k``.
+    ``lanes``, a power of two from 4 on and a constant, is the room of a row, at least ``k``;
+    ``most``, another one, how many rows may be in the vector.
     """
-    if not isinstance(lanes, types.IntegerLiteral):
+    if not isinstance(lanes, types.IntegerLiteral) or not isinstance(most, types.IntegerLiteral):
         return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -44,7 +45,7 @@ def softmax_rows(typingctx, z, y, weight, start, i, stop, k, delta, rest, gap, l
             make_array(sig.args[p])(context, builder, args[p]).data for p in (0, 1, 2, 7, 8, 9)
         )
         start, i, stop, k = args[3:7]
-        rows = _Rows(builder, z.type.pointee, lanes.literal_value, k)
+        rows = _Rows(builder, z.type.pointee, lanes.literal_value, k, most.literal_value)
         numbers = rows.numbers(builder.add(start, i), stop)
         starts = [builder.mul(p, k) for p in numbers]
         classes = [builder.load(builder.gep(y, [p])) for p in numbers]
@@ -66,17 +67,17 @@ def softmax_rows(typingctx, z, y, weight, start, i, stop, k, delta, rest, gap, l
         rows.store_numbers(builder.fsub(top, z_own), gap, i)
         return ir.Constant(I64, rows.count)
 
-    return types.intp(z, y, weight, start, i, stop, k, delta, rest, gap, lanes), codegen
+    return types.intp(z, y, weight, start, i, stop, k, delta, rest, gap, lanes, most), codegen
 
 
 class _Rows:
-    """``count`` rows of ``lanes`` places, ``k`` of them in use, side by side in a vector."""
+    """Rows of ``lanes`` places, ``k`` of them in use: ``count`` side by side in a vector."""
 
-    def __init__(self, builder: Any, element: Any, lanes: int, k: Any) -> None:
+    def __init__(self, builder: Any, element: Any, lanes: int, k: Any, most: int) -> None:
         self._builder, self._lanes = builder, lanes
         self._info = np.finfo(np.float32 if element == ir.FloatType() else np.float64)
         self._bytes = self._info.bits // 8
-        self.count = max(1, REGISTERS * VECTOR_BYTES // (self._bytes * lanes))
+        self.count = max(1, min(most, REGISTERS * VECTOR_BYTES // (self._bytes * lanes)))
         self._length = self.count * lanes
         self._type = ir.VectorType(element, self._length)
         self._row = ir.VectorType(element, lanes)
