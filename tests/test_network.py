@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
+from scipy.special import log_softmax, softmax
 
 import naive
 from fastgd._record import checked
@@ -154,6 +155,34 @@ def test_categorical_log_loss_of_extreme_outputs():
             np.testing.assert_allclose(value, recorded, rtol=1e-14, atol=4e-16 * np.abs(z).max())
             expected = RECORDED[f"extreme_log_loss_y{y}_derivative"][i]
             np.testing.assert_allclose(slope, expected, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 5, 9, 70])
+def test_categorical_log_loss_of_any_width(n_rows, dtype):
+    """In registers or not, rows one by one or side by side: SciPy's softmax."""
+    rng = np.random.default_rng(n_rows)
+    info = np.finfo(dtype)
+    for k in (*range(1, 36), 100):
+        # Some rows have several largest outputs, some a class that is next to impossible.
+        z = np.round(rng.normal(size=(n_rows, k)) * rng.choice([0.5, 3.0, 40.0], (n_rows, 1)))
+        y, weight = rng.integers(0, k, n_rows), rng.uniform(0.5, 2.0, n_rows)
+        # A network that has each sample's raw outputs as its weights.
+        layers = layer_table((n_rows, k), ())
+        data = as_data(np.eye(n_rows, dtype=dtype), y[:, np.newaxis], weight)
+        loss = LOSSES["categorical_log_loss"]()
+        problem = Problem(layers, loss, 0.0, data, n_rows, np.dtype(dtype))
+        w = np.append(z, np.zeros(k)).astype(dtype)
+        value, gradient = problem.objective().fun_and_grad(w)
+        share = weight / weight.sum()
+        expected = share @ -log_softmax(z, axis=1)[np.arange(n_rows), y]
+        np.testing.assert_allclose(value, expected, rtol=20 * info.eps, atol=info.eps)
+        slopes = softmax(z, axis=1)
+        slopes[np.arange(n_rows), y] -= 1.0
+        slopes *= share[:, np.newaxis]
+        np.testing.assert_allclose(
+            gradient[: z.size].reshape(z.shape), slopes, rtol=1e3 * info.eps, atol=8 * info.eps
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
