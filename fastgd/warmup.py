@@ -20,7 +20,7 @@ from fastgd.kernels.epoch import rule_part
 from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import KINDS, input_code, outer_code
-from fastgd.kernels.loss_parts import LANES, link_part, loss_curvature_part, loss_part
+from fastgd.kernels.loss_parts import FEW, LANES, link_part, loss_curvature_part, loss_part
 from fastgd.kernels.losses import LOSSES
 from fastgd.kernels.team import team_entries
 from fastgd.neural_network import MLPClassifier, MLPRegressor
@@ -38,7 +38,7 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield name, partial(curvature_address, name, dtype)
         for name, loss in LOSSES.items():
             for k in (*LANES, 100):
-                for n_rows in (1, 100):
+                for n_rows in (1, FEW):
                     yield name, partial(loss_part, checked(loss()), dtype, k, n_rows)
             yield name, partial(loss_curvature_part, checked(loss()), dtype)
             yield name, partial(link_part, checked(loss()), dtype)

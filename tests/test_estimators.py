@@ -1043,3 +1043,78 @@ def test_each_task_of_a_callback_ends(digits, solver):
     clf = small(solver=solver, max_iter=4).set_callbacks(Pairs()).fit(*digits)
     assert sorted(begun) == sorted(ended)
     assert len(ended) == clf.n_iter_ + 1  # and the fit
+
+
+@pytest.mark.parametrize("batch_size", [2, 7])
+def test_a_loss_that_overrides_one_of_ours(digits, batch_size):
+    """What it says counts, also where the loss it comes from has a faster way for few outputs."""
+
+    class NothingToLearn(losses.CategoricalLogLoss):
+        def value_and_delta(self, z, y, weight, n_rows, k, delta):
+            for i in range(n_rows * k):
+                delta[i] = 0
+            return 7.0
+
+    X, y = digits[0][:70], digits[1][:70]
+    clf = small(loss=NothingToLearn(), batch_size=batch_size, alpha=0.0).fit(X, y)
+    assert clf.loss_ == 7.0
+
+
+@pytest.mark.parametrize("seed", [0, 1, np.int64(7), 2**32 - 1])
+def test_a_seed_is_numpys(seed):
+    ours, theirs = small(random_state=seed)._generator(), np.random.RandomState(seed)
+    for number in (ours, theirs):
+        assert isinstance(number, np.random.RandomState)
+    np.testing.assert_array_equal(ours.get_state()[1], theirs.get_state()[1])
+    assert ours.get_state()[2:] == theirs.get_state()[2:]
+    np.testing.assert_array_equal(ours.normal(size=5), theirs.normal(size=5))
+
+
+def test_an_objective_within_a_fit_does_not_disturb_it(digits):
+    X, y = digits[0][:100], digits[1][:100]
+
+    def fitted(asks):
+        clf = small(batch_size=16, warm_start=True).fit(X, y)
+
+        class Asking:
+            def setup(self, estimator, context):
+                pass
+
+            def teardown(self, estimator, context):
+                pass
+
+            def on_fit_task_begin(self, estimator, context, **kwargs):
+                pass
+
+            def on_fit_task_end(self, estimator, context, **kwargs):
+                if asks:
+                    estimator.objective(X, y)
+
+        return clf.set_callbacks(Asking()).fit(X, y).coefs_[0]
+
+    np.testing.assert_array_equal(fitted(True), fitted(False))
+
+
+def test_parameter_names_are_those_of_each_class():
+    class Fewer(MLPClassifier):
+        def __init__(self, alpha=0.1):
+            super().__init__(alpha=alpha)
+
+        @classmethod
+        def _get_param_names(cls):
+            names = super()._get_param_names()
+            names.remove("alpha")
+            return names
+
+    assert Fewer().get_params() == Fewer().get_params() == {}
+    assert small().get_params()["alpha"] == 1e-4
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [0, 1, 2, 3], np.array([0, 1, 2], object)])
+def test_partial_fit_with_other_classes(classes):
+    X, y = np.eye(6), np.arange(6) % 3
+    clf = small().partial_fit(X, y, classes=[0, 1, 2])
+    for same in (None, (0, 1, 2), np.array([2, 1, 0]), np.array([0.0, 1.0, 2.0])):
+        clf.partial_fit(X, y, classes=same)
+    with pytest.raises(ValueError, match=r"classes|label type"):
+        clf.partial_fit(X, y, classes=classes)

@@ -66,9 +66,14 @@ def loss_part(loss: Any, dtype: Any, k: int, n_rows: int) -> Part:
     """What training calls for a loss of ``k`` outputs and batches of ``n_rows``."""
     signature = loss_signature(numba.from_dtype(np.dtype(dtype)))
     name = narrow_name(min((lanes for lanes in LANES if k <= lanes), default=0), n_rows < FEW)
-    if hasattr(loss, name):
+    if name in _NARROW_PARTS and _definer(loss, name) is _definer(loss, "value_and_delta"):
         return make_part(loss, _NARROW_PARTS[name], name, signature)
     return make_part(loss, _loss_part, "value_and_delta", signature)
+
+
+def _definer(loss: Any, method: str) -> type | None:
+    """The class that a method comes from: who overrides one of two means the other one as well."""
+    return next((cls for cls in type(loss).__mro__ if method in vars(cls)), None)
 
 
 def loss_curvature_part(loss: Any, dtype: Any) -> Part:

@@ -137,16 +137,16 @@ def plan_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 @functools.cache
 def _places(dtype: np.dtype[Any]) -> dict[str, int]:
-    """Where the fields of a record are, counted in numbers of 8 bytes."""
-    record = plan_dtype(dtype)
-    return {name: record.fields[name][1] // 8 for name in record.names}  # type: ignore[index,union-attr]
+    """Where the whole numbers of a record are, counted in numbers of 8 bytes."""
+    fields: Any = plan_dtype(dtype).fields
+    return {name: field[1] // 8 for name, field in fields.items() if field[0] == np.int64}
 
 
 class Plan:
     """Everything that a kernel needs to know, and the arrays behind it.
 
-    ``plan.set(units=array, n_layers=3)`` notes the address of an array, or a number; an empty
-    array lies nowhere, at address 0.  ``plan.record`` is what kernels get.
+    ``plan.set(units=array, n_layers=3)`` notes the address of an array, or a whole number, and of
+    ``alpha`` any; an empty array lies nowhere, at address 0.  ``plan.record`` is what kernels get.
     """
 
     def __init__(self, dtype: Any) -> None:

@@ -200,7 +200,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _knows(self, classes: Any) -> bool:
         """Whether these are ``classes_``, as they are in most calls of ``partial_fit``."""
-        return hasattr(self, "classes_") and np.array_equal(self.classes_, classes)
+        if not hasattr(self, "classes_") or not np.array_equal(self.classes_, classes):
+            return False
+        return np.asarray(classes).dtype.kind == self.classes_.dtype.kind
 
     def _check_validation_set(self, X_val: Any, y_val: Any, dtype: Any) -> tuple[Any, Any]:
         X_val, y_val = super()._check_validation_set(X_val, y_val, dtype)
