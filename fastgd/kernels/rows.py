@@ -35,7 +35,7 @@ def softmax_rows(typingctx, z, y, weight, start, i, stop, k, delta, rest, gap, l
     and the derivatives NaN.  Returns how many rows fit into the vector: a constant, so it may
     point, as what is written to ``rest`` and ``gap`` does, beyond the last row, ``stop - 1``.
     ``lanes``, a power of two from 4 on and a constant, is the room of a row, at least ``k``;
-    ``most``, another one, how many rows may be in the vector.
+    ``most``, also a constant, says how many rows the vector may have.
     """
     if not isinstance(lanes, types.IntegerLiteral) or not isinstance(most, types.IntegerLiteral):
         return None
