@@ -148,7 +148,7 @@ class Settings(BaseEstimator):
             return check_random_state(seed)
         no_entropy: Any = _NoEntropy()
         generator = RandomState(MT19937(no_entropy))
-        generator.seed(seed)
+        generator.seed(int(seed))
         return generator
 
 
