@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import neural_network
 from sklearn.datasets import load_digits
 
-import fastgd
 from bench.cells import Cell, samples
+from bench.packages import PACKAGES
 from bench.pairing import Contest, Run, ratio
 from bench.peers.estimators import estimator
 from bench.table import Table, number, spread
@@ -21,7 +19,6 @@ from bench.table import Table, number, spread
 # All samples are one batch, and an epoch is an iteration.
 DIGITS = Cell((64, 32, 10), 1_797, 1, 30, solver="lbfgs", dtype="float64")
 CELLS = (DIGITS, Cell((784, 256, 128, 10), 2_000, 1, 10, solver="lbfgs", dtype="float64"))
-PACKAGES: dict[str, ModuleType] = {"fastgd": fastgd, "scikit-learn": neural_network}
 
 # Both hand the same loss and gradient to SciPy's L-BFGS-B; rounding grows from step to step.
 TOLERANCE = 1e-4

@@ -6,21 +6,19 @@ import contextlib
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from sklearn import neural_network
 
 import fastgd
 from bench import peers
 from bench.cells import Cell, samples
+from bench.packages import PACKAGES
 from bench.pairing import PAUSE_SECONDS, THREADS
 from bench.peers.estimators import estimator
 from bench.table import Table, number, spread
 
 CELLS = (Cell((64, 32, 10), 32, 100, 50), Cell((784, 256, 128, 10), 128, 20, 4))
-PACKAGES: dict[str, ModuleType] = {"fastgd": fastgd, "scikit-learn": neural_network}
 FITS = 10
 ROUNDS = {"fastgd": 16, "scikit-learn": 4}  # which is slow; the first round is discarded
 

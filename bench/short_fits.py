@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from sklearn import neural_network
 
-import fastgd
 from bench.cells import Cell, samples
+from bench.packages import PACKAGES
 from bench.pairing import Contest, repeated
 from bench.peers.estimators import estimator, fit_run
 from bench.table import Table, number, versus
 
 CLASSES = Cell((20, 10, 3), 200, 1, 1)
 NUMBERS = Cell((20, 10, 1), 200, 1, 1, loss="squared_error")
-PACKAGES: dict[str, ModuleType] = {"fastgd": fastgd, "scikit-learn": neural_network}
 FITS = 30
 
 
