@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -227,7 +226,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         check_probabilities(y)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self.classes_ = np.arange(y.shape[1])
-            self._label_binarizer = LabelBinarizer().fit(self.classes_)
+            self._label_binarizer = fitted_binarizer(self.classes_)
         elif len(self.classes_) != y.shape[1]:
             raise ValueError(
                 f"y has {y.shape[1]} columns of probabilities, but `self.classes_` has"
@@ -461,8 +460,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if not self._knows(classes) and _check_partial_fit_first_call(self, classes):
                 multilabel = type_of_target(y).startswith("multilabel")
                 multilabel = multilabel and not self._takes_probabilities
-                self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-            return self._fit(X, y, sample_weight, None, None, incremental=True)
+                self._label_binarizer = fitted_binarizer(y if multilabel else classes)
+            self._fit_checked(X, y, sample_weight, None, None, incremental=True)
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

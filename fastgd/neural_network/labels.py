@@ -17,21 +17,22 @@ from sklearn.utils.multiclass import unique_labels
 def fitted_binarizer(y: Any) -> LabelBinarizer:
     """``LabelBinarizer().fit(y)``, which looks at all of y six times."""
     binarizer = LabelBinarizer()
-    if not _are_whole_numbers(y) or y.ndim > 2 or (y.ndim == 2 and not _is_indicator(y)):
-        return binarizer.fit(y)
-    if y.ndim == 2:
-        binarizer.classes_, binarizer.y_type_ = np.arange(y.shape[1]), "multilabel-indicator"
-    else:
+    if _are_whole_numbers(y) and y.ndim == 1:
         binarizer.classes_ = distinct_labels(y)
         binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
+    elif _are_whole_numbers(y) and _is_indicator(y):
+        binarizer.classes_, binarizer.y_type_ = np.arange(y.shape[1]), "multilabel-indicator"
+    else:
+        return binarizer.fit(y)
     binarizer.sparse_input_ = False
     return binarizer
 
 
 def _is_indicator(y: NDArray[Any]) -> bool:
     """Whether a matrix has several columns of at most two different numbers."""
-    low, high = y.min(), y.max()
-    return y.shape[1] > 1 and bool(((y == low) | (y == high)).all())
+    if y.ndim != 2 or y.shape[1] < 2:
+        return False
+    return bool(((y == y.min()) | (y == y.max())).all())
 
 
 def distinct_labels(y: Any) -> NDArray[Any]:

@@ -47,8 +47,6 @@ class Settings(BaseEstimator):
     def _per_hidden_layer(self, name: str, n_hidden: int) -> tuple[Any, ...]:
         """The values of a parameter that may be given once or for each hidden layer."""
         value = getattr(self, name)
-        if isinstance(value, (str, float)):
-            return (value,) * n_hidden
         if np.ndim(value) == 0:
             return (value.item() if isinstance(value, np.ndarray) else value,) * n_hidden
         values = tuple(value)
