@@ -29,7 +29,7 @@ def own_product(
     """A run of ``number`` products; each thread computes its share of the rows."""
     (m, k), n = a.shape, b.shape[1]
     size = THREADS if m >= THREADS else 1
-    entries = (product_entries(c.dtype, max(m, n, k)) for _ in range(size))
+    entries = (product_entries(c.dtype, max(m, n, k), by_amx=True) for _ in range(size))
     plans = [Plan(c.dtype).set(**own) for own in entries]
 
     arguments = number, m, n, k, *_place(a), *_place(b), address(c)

@@ -17,6 +17,7 @@ from fastgd._record import checked
 from fastgd.kernels.activations import ACTIVATIONS, activation_addresses, curvature_address
 from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.epoch import rule_part
+from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import KINDS, input_code, outer_code
@@ -48,6 +49,7 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"{kind} input", partial(input_code, kind, dtype)
             yield f"{kind} input", partial(outer_code, kind, dtype)
         yield "halves of many features", partial(halves_entries, dtype)
+        yield "products by a matrix unit", partial(product_entries, dtype, 1, by_amx=True)
         yield "dropout", partial(dropout_part, Dropout(0), dtype)
         yield "limits", partial(limit_parts, Limits(1.0, 1.0, 1.0), dtype)
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgd.kernels import gemm as module
+from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.gemm import gemm, product_entries
 from fastgd.kernels.layout import (
     layer_table,
@@ -55,22 +56,23 @@ def call_first_layer(plans, first, cut, n_rows, out, n_out, back, kept, source, 
 
 def guarded(room):
     """The same room, between numbers that nobody may change."""
-    around = np.full(room.size + 2 * GUARDS, 77.0, room.dtype)
+    around = aligned_empty(room.size + 2 * GUARDS, room.dtype)
+    around[:] = 77
     return around, around[GUARDS : GUARDS + room.size]
 
 
 class Product:
     """``gemm`` with rooms of the smallest allowed size, and guards around them."""
 
-    def __init__(self, dtype, longest, by_blas):
-        entries = product_entries(dtype, longest, by_blas or not module.HAS_TILES)
-        self._around = {}
-        for name in ("panel", "packed"):
+    def __init__(self, dtype, longest, by_blas=False, by_amx=False, kernel=call_gemm):
+        entries = product_entries(dtype, longest, by_blas or not module.HAS_TILES, by_amx)
+        self._kernel, self._around = kernel, {}
+        for name in {"panel", "packed", "pieces"} & entries.keys():
             self._around[name], entries[name] = guarded(entries[name])
         self.plan = Plan(dtype).set(**entries)
 
     def __call__(self, *args):
-        call_gemm(self.plan.record, *args)
+        self._kernel(self.plan.record, *args)
         for name, around in self._around.items():
             assert (around[:GUARDS] == 77).all(), name
             assert (around[-GUARDS:] == 77).all(), name
@@ -99,11 +101,12 @@ def place(matrix):
 
 def check_gemm(
     sizes, *, ta=False, tb=False, gaps=(0, 0, 0, 0), beta=0.0, one_row_of_d=False, d_is_c=False,
-    by_blas=False, dtype=np.float64, seed=0,
+    dtype=np.float64, seed=0, **how,
 ):  # fmt: skip
     """One product, whose every number has to be right, and nothing else changed.
 
-    ``gaps`` are the numbers between the rows of A, B, C and D as they lie in memory.
+    ``gaps`` are the numbers between the rows of A, B, C and D as they lie in memory; ``how`` tells
+    ``Product`` who multiplies.
     """
     rng = np.random.default_rng(seed)
     m, n, k = sizes
@@ -122,7 +125,7 @@ def check_gemm(
     if beta == 0.0:
         D[:] = nan  # with a beta of 0, D was perhaps never written
         before[2][:] = d
-    Product(dtype, k, by_blas)(
+    Product(dtype, k, **how)(
         m, n, k, place(A), *((1, lda) if ta else (lda, 1)),
         place(B), *((1, ldb) if tb else (ldb, 1)), beta, place(D), 0 if one_row_of_d else ldd,
         place(C), ldc,
@@ -243,7 +246,7 @@ def test_gemm_gives_the_same_bits_whatever_the_number_of_rows(dtype, is_column):
     for ta, tb in ((False, False), (False, True), (True, False)):
         A, B = rng.normal(size=(k, m) if ta else (m, k)), rng.normal(size=(k, n))
         A, B = A.astype(dtype), np.ascontiguousarray(B.T if tb else B, dtype)
-        run = Product(dtype, k, False)
+        run = Product(dtype, k)
         if not module.HAS_TILES:
             pytest.skip("BLAS promises no such thing")
 

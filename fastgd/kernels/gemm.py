@@ -7,6 +7,8 @@ of the cache.
 An element of C is summed over k in the same order whatever the number of rows, so a product that
 several threads share by rows gives the same bits as one thread alone.
 
+Large float32 products of many rows are left to the matrix unit of the processor, if it has one.
+
 At 32 × 64 × 32 a call to BLAS costs three times what the product costs.
 """
 
@@ -23,8 +25,10 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
+from fastgd.kernels.amx import has_amx
+from fastgd.kernels.amx_product import LEAST_NUMBERS, ROOM_BYTES, product_by_amx
 from fastgd.kernels.packing import call_pack, copy_row, pack_signature, pack_transposed
-from fastgd.kernels.parts import call_at
+from fastgd.kernels.parts import call_product, product_signature
 from fastgd.kernels.plan import array_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
@@ -43,7 +47,9 @@ OFTEN = 48
 # Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
 ALIAS_BYTES, PADDING = 4096, 64
-SMALL = 2**17  # multiplications below which neither cutting nor packing is thought about
+# Multiplications below which neither cutting nor packing is thought about, nor the matrix unit: the
+# number of rows must not decide about that one.
+SMALL = LEAST_NUMBERS
 
 
 @intrinsic
@@ -186,11 +192,6 @@ def _product_by_blas(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d
     )  # fmt: skip
 
 
-def product_signature(plan: Any) -> Any:
-    i, real = types.intp, plan.typeof("real")
-    return types.void(plan, i, i, i, i, i, i, i, i, i, real, i, i, i, i)
-
-
 @functools.cache
 def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
     """Addresses of the product, and if it is made of tiles, of these and of what packs for them."""
@@ -214,26 +215,34 @@ def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
     }
 
 
-def product_entries(dtype: Any, longest: int, by_blas: bool = not HAS_TILES) -> dict[str, Any]:
+@functools.cache
+def _compiled_for_amx() -> dict[str, int]:
+    """The same for float32 products by the matrix unit."""
+    dtype = np.dtype(np.float32)
+    signature = product_signature(numba.from_dtype(plan_dtype(dtype)))
+    product = native_address(product_by_amx, signature, f"{__name__}.product_by_amx", ours=True)
+    by_tiles = _compiled(dtype, by_blas=False)
+    return {**by_tiles, "product": product, "product_by_tiles": by_tiles["product"]}
+
+
+def product_entries(
+    dtype: Any, longest: int, by_blas: bool = not HAS_TILES, by_amx: bool = False
+) -> dict[str, Any]:
     """What a plan needs for products; compiles the code, or loads it, on its first use.
 
-    ``longest`` is the largest k of a product.
+    ``longest`` is the largest k of a product; ``by_amx`` says whether large float32 ones may be
+    given to the matrix unit, if there is one.
     """
     dtype = np.dtype(dtype)
     depth, lanes = min(longest, DEPTH), VECTOR_BYTES // dtype.itemsize
-    return {
+    entries = {
         **_compiled(dtype, by_blas),
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }
-
-
-@intrinsic
-def _call_product(
-    typingctx, address, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
-    c, c_row,
-):  # fmt: skip
-    return call_at(product_signature(plan))
+    if by_amx and dtype == np.float32 and has_amx():
+        entries |= {**_compiled_for_amx(), "pieces": aligned_empty(ROOM_BYTES, np.uint8)}
+    return entries
 
 
 @njit(inline=True)
@@ -271,7 +280,7 @@ def gemm(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_r
                 d + at, d_row, c + at, c_row,
             )  # fmt: skip
         return
-    _call_product(
+    call_product(
         plan.product, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
         c, c_row,
     )  # fmt: skip

@@ -144,7 +144,7 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     return np.array(bounds)
 
 
-def network_plan(layers: NDArray[Any], dtype: Any, rows: int) -> Plan:
+def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = False) -> Plan:
     """A plan for a network with what a forward pass of at most ``rows`` samples needs.
 
     Parameters
@@ -153,6 +153,8 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int) -> Plan:
     dtype : dtype
         Precision, float32 or float64.
     rows : int
+    by_amx : bool, default=False
+        Whether large products may be given to the matrix unit.
     """
     plan = Plan(dtype)
     dtype = np.dtype(dtype)
@@ -164,7 +166,7 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int) -> Plan:
         rows=rows,
         activations=np.array(addresses, np.int64),
         units=aligned_empty(rows * kept, dtype),
-        **product_entries(dtype, longest_sum(layers, rows)),
+        **product_entries(dtype, longest_sum(layers, rows), by_amx=by_amx),
     )
 
 
@@ -261,5 +263,6 @@ def team_size(n_threads: int, rows: int) -> int:
 def plans_of_team(plan: Plan, n_threads: int) -> list[Plan]:
     """A plan for each thread: the same buffers, but for the rooms that products work in."""
     longest = longest_sum(plan["layers"], plan["rows"])
-    others = [plan.copy().set(**product_entries(plan.dtype, longest)) for _ in range(1, n_threads)]
-    return [plan, *others]
+    by_amx = plan["pieces"] is not None
+    own = (product_entries(plan.dtype, longest, by_amx=by_amx) for _ in range(1, n_threads))
+    return [plan, *(plan.copy().set(**entries) for entries in own)]

@@ -113,6 +113,11 @@ def constrain_signature(layers: Any, real: Any) -> Any:
     return types.void(I64, _flat(layers), _flat(real), _flat(real))
 
 
+def product_signature(plan: Any) -> Any:
+    i, real = types.intp, plan.typeof("real")
+    return types.void(plan, i, i, i, i, i, i, i, i, i, real, i, i, i, i)
+
+
 @intrinsic
 def call_step(typingctx, address, fields, w, g, state, scalars, t, learning_rate):
     """One update of ``w`` in place by a rule."""
@@ -165,6 +170,15 @@ def call_clip(typingctx, address, fields, grad):
 def call_constrain(typingctx, address, fields, layers, w, norms):
     """Bound the parameters after an update."""
     return call_at(constrain_signature(layers.dtype, w.dtype))
+
+
+@intrinsic
+def call_product(
+    typingctx, address, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+    c, c_row,
+):  # fmt: skip
+    """``C = A B + beta D``; see ``gemm``."""
+    return call_at(product_signature(plan))
 
 
 def _rebuilder(record_type: Any) -> Any:

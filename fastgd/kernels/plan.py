@@ -78,6 +78,7 @@ ARRAYS = (
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
     "panel",  # room for columns of a matrix; one per thread
     "packed",  # room for rows of a matrix; one per thread
+    "pieces",  # room for numbers of both as the matrix unit takes them; one per thread
     "counters",  # of the team
     "part_grad",  # what the second part of a batch gives to the gradient (n,)
     "part_units",  # what the second half of the features gives to the first layer (B, n_out)
@@ -108,6 +109,7 @@ NUMBERS = (
     "scalars_row",  # the same, rounded up to whole lines of the cache
     "n_state_chunks",
     "product",  # address of the compiled matrix product
+    "product_by_tiles",  # of the one to which a product by the matrix unit leaves what is small
     "tiles",  # of the code that it is made of; nowhere: BLAS
     "pack",  # of what transposes columns
     "rank",  # of the thread that this plan is for

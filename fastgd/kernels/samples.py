@@ -15,6 +15,8 @@ from fastgd.kernels.plan import Plan
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**21
+# Rows of a batch from which it is worth it to write all weights anew for the matrix unit.
+ROWS_FOR_AMX = 192
 
 
 def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
@@ -33,7 +35,7 @@ def data_plan(
     """
     check_data(layers, data, n_samples, np.dtype(dtype))
     n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
-    plan = network_plan(layers, dtype, rows)
+    plan = network_plan(layers, dtype, rows, by_amx=rows >= ROWS_FOR_AMX)
     set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered)
     return plan.set(
         y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
