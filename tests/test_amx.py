@@ -135,11 +135,11 @@ def test_an_element_does_not_depend_on_the_number_of_rows():
 def test_a_fit_does_not_depend_on_the_number_of_threads(monkeypatch):
     """Nor, but for rounding, on who multiplies."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(900, 520)).astype(np.float32)  # the last batch is shorter
+    X = rng.normal(size=(900, 400)).astype(np.float32)  # the last batch is shorter
     y = (X[:, :9].sum(axis=1) > 0).astype(int)
 
     def fitted(n_jobs):
-        model = MLPClassifier((530, 540), batch_size=256, max_iter=3, n_jobs=n_jobs, random_state=0)
+        model = MLPClassifier((410, 420), batch_size=400, max_iter=3, n_jobs=n_jobs, random_state=0)
         with several_threads() as sizes:
             model.fit(X, y)
         assert set(sizes) == {n_jobs}

@@ -16,7 +16,7 @@ from fastgd.kernels.plan import Plan
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**21
 # Rows of a batch from which it is worth it to write all weights anew for the matrix unit.
-ROWS_FOR_AMX = 192
+ROWS_FOR_AMX = 384
 
 
 def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
