@@ -33,12 +33,15 @@ ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18
 @functools.cache
 def has_amx() -> bool:
     """Whether this processor has the unit, and the system lets this process use it."""
-    if numba.config.CPU_NAME not in (None, "", "host") or platform.system() != "Linux":
+    config = numba.config
+    if config.CPU_NAME not in (None, "", "host") or config.CPU_FEATURES is not None:
+        return False  # the compiler is told of another processor
+    if platform.system() != "Linux":
         return False
     features = binding.get_host_cpu_features()
-    if not all(features.get(name) for name in ("avx512f", "avx512bw", "amx-tile", "amx-bf16")):
+    if not all(features.get(name) for name in ("avx512f", "amx-tile", "amx-bf16")):
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None)
     return bool(libc.syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0)
 
 

@@ -2,8 +2,7 @@
 
 Six of the nine products of pieces are added; the others are less than the rounding of a float32
 product.  The unit adds 16 terms before it adds them to a sum, so that the sums are more precise
-than those of register tiles.  Numbers that differ from the largest ones by 2¹¹⁰ or more lose some
-digits: the unit takes what is below the normal numbers for 0.
+than those of register tiles.  Pieces and products below the normal numbers, 1e-38, count as 0.
 
 An element of C is computed in the same way whatever the number of rows, as by register tiles.
 """
