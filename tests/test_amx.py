@@ -67,7 +67,11 @@ def test_it_is_the_unit_that_computes_large_products():
     A, B = (rng.normal(size=shape).astype(np.float32) for shape in ((50, 512), (512, 256)))
     by_unit = multiply(A, B, **BY_AMX)
     np.testing.assert_array_equal(multiply(A, B, by_amx=True), by_unit)
-    assert (multiply(A, B) != by_unit).mean() > 0.5
+    by_tiles = multiply(A, B)
+    assert (by_tiles != by_unit).mean() > 0.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastgd.kernels.gemm.has_amx", lambda: False)  # the system refuses it
+        np.testing.assert_array_equal(multiply(A, B, by_amx=True), by_tiles)
     B = B[:, :255]
     np.testing.assert_array_equal(multiply(A, B, by_amx=True), multiply(A, B))
 
@@ -91,6 +95,15 @@ def test_it_is_as_precise_as_blas(k, scale, positive):
     assert abs(np.mean(multiply(A, B, **BY_AMX) / exact - 1.0)) < 2e-7 or not positive
 
 
+def test_products_of_small_numbers_lose_digits_little_by_little():
+    """As the module says: below 2⁻¹¹⁰, where pieces begin to be less than a normal number."""
+    exponents = np.arange(-120, -90)
+    A = np.full((exponents.size, 1), 1.0 + 2.0**-23, np.float32) * 2.0 ** exponents[:, None]
+    error = abs(multiply(A.astype(np.float32), np.ones((1, 1), np.float32), **BY_AMX) / A - 1)[:, 0]
+    assert (error[exponents >= -102] == 0.0).all()
+    assert (error < 2.0 ** (-126 - exponents + 1)).all()
+
+
 @given(st.floats(2.0**-100, 2.0**127, width=32), st.booleans())
 def test_a_number_is_the_sum_of_its_pieces(x, is_negative):
     """Times 1 it is itself, all 24 digits of it."""
@@ -103,7 +116,7 @@ def test_a_number_is_the_sum_of_its_pieces(x, is_negative):
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, np.finfo(np.float32).max])
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_what_is_not_finite_gives_what_tiles_give(value, beta):
-    """Infinity stays infinite, and the other rows and columns as they are."""
+    """Infinity stays infinite, and the other rows and columns finite."""
     rng = np.random.default_rng(0)
     A, B = (rng.uniform(1, 2, shape).astype(np.float32) for shape in ((70, 40), (40, 50)))
     A[33, 7] = value

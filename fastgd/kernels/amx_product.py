@@ -2,9 +2,11 @@
 
 Six of the nine products of pieces are added; the others are less than the rounding of a float32
 product.  The unit adds 16 terms before it adds them to a sum, so that the sums are more precise
-than those of register tiles.  Pieces and products below the normal numbers, 1e-38, count as 0.
+than those of register tiles.  Pieces and their products below the normal numbers, 1e-38, count as
+0; so numbers, and products, below 2¹⁶ times that lose digits.
 
-An element of C is computed in the same way whatever the number of rows, as by register tiles.
+As long as all sums are finite, an element of C is computed in the same way whatever the number of
+rows, as by register tiles.
 """
 
 from __future__ import annotations
@@ -119,12 +121,14 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
                 target = c + ((i + r) * c_row + j) * size
                 if not _add_row(sums + r * BLOCK * size, width, beta, source, target):
                     # Infinity less infinity is NaN: the pieces of what is infinite, or of what has
-                    # become so, do not add up.
+                    # become so, do not add up.  What is one seldom comes alone, so tiles have all
+                    # the rows that are left of the block.
                     call_product(
-                        plan.product_by_tiles, plan, 1, width, k, a + (i + r) * a_row * size, a_row,
-                        a_col, b + j * b_col * size, b_row, b_col, beta, source, d_row, target,
-                        c_row,
+                        plan.product_by_tiles, plan, height - r, width, k,
+                        a + (i + r) * a_row * size, a_row, a_col, b + j * b_col * size, b_row,
+                        b_col, beta, source, d_row, target, c_row,
                     )  # fmt: skip
+                    break
 
 
 @njit

@@ -240,7 +240,7 @@ def product_entries(
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }
-    if by_amx and dtype == np.float32 and has_amx():
+    if by_amx and not by_blas and dtype == np.float32 and has_amx():
         entries |= {**_compiled_for_amx(), "pieces": aligned_empty(ROOM_BYTES, np.uint8)}
     return entries
 
