@@ -17,6 +17,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
+FLOAT_BYTES = 4
 TILE = 16  # rows of a tile, and columns of one of C
 STEP = 2 * TILE  # terms of a sum that one instruction adds
 ROW_BYTES = 64  # of a tile
@@ -123,9 +124,9 @@ def _block(n_rows: int, n_columns: int) -> Any:
             with cgutils.for_range(builder, steps) as loop:
                 run(SCHEDULE, builder.mul(loop.index, I64(STEP_BYTES)))
             for i, j in places:
-                place = builder.add(c, I64(4 * (i * TILE * BLOCK + j * TILE)))
+                place = builder.add(c, I64(FLOAT_BYTES * (i * TILE * BLOCK + j * TILE)))
                 place = builder.inttoptr(place, I8.as_pointer())
-                _call(builder, "tilestored64", of_c[i][j], place, I64(4 * BLOCK))
+                _call(builder, "tilestored64", of_c[i][j], place, I64(FLOAT_BYTES * BLOCK))
             return context.get_dummy_value()
 
         return types.void(types.intp, types.intp, types.intp, types.intp), codegen

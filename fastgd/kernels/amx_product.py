@@ -20,6 +20,7 @@ from numba.core.extending import intrinsic
 from fastgd._jit import njit
 from fastgd.kernels.amx import (
     BLOCK,
+    FLOAT_BYTES,
     STEP,
     STEP_BYTES,
     TILE,
@@ -30,10 +31,10 @@ from fastgd.kernels.amx import (
     configure_tiles,
     release_tiles,
 )
-from fastgd.kernels.bfloat16 import FLOAT_BYTES, TURNED_BYTES, pack_columns, pack_rows
+from fastgd.kernels.bfloat16 import TURNED_BYTES, pack_columns, pack_rows
 from fastgd.kernels.parts import call_product
 from fastgd.kernels.plan import array_at, smaller
-from fastgd.kernels.tiles import Vectors
+from fastgd.kernels.tiles import Vectors, store_sums
 
 DEPTH = 512  # k is cut into blocks of this length
 PACKED_ROWS, PACKED_COLUMNS = 8 * BLOCK, 4 * BLOCK  # at a time, so that they stay in the L2
@@ -59,7 +60,7 @@ def _add_row(typingctx, sums, n, beta, d, c):
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         sums, n, beta, d, c = args
-        real, fused = ir.FloatType(), ("contract",)
+        real = ir.FloatType()
         vector = Vectors(builder, real, TILE, 2, n)
         sums, d, c = (builder.inttoptr(x, real.as_pointer()) for x in (sums, d, c))
         row = [vector.load(sums, v) for v in range(2)]
@@ -69,16 +70,7 @@ def _add_row(typingctx, sums, n, beta, d, c):
         )
         all_are = builder.icmp_unsigned("==", are_finite, ir.Constant(ir.IntType(TILE), -1))
         with builder.if_then(all_are, likely=True):
-            without_d = builder.fcmp_ordered("==", beta, ir.Constant(real, 0.0))
-            with builder.if_else(without_d) as (then, otherwise):
-                with then:
-                    for v in range(2):
-                        vector.store(row[v], c, v)
-                with otherwise:
-                    factor = vector.broadcast(beta)
-                    for v in range(2):
-                        kept = builder.fmul(factor, vector.load(d, v), flags=fused)
-                        vector.store(builder.fadd(row[v], kept, flags=fused), c, v)
+            store_sums(builder, vector, real, [row], beta, d, n, c, n)
         return all_are
 
     return types.boolean(i, i, beta, i, i), codegen

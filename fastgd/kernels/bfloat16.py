@@ -19,14 +19,13 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
-from fastgd.kernels.amx import BLOCK, ROW_BYTES, STEP, STEP_BYTES, TILE, TILE_BYTES
+from fastgd.kernels.amx import BLOCK, FLOAT_BYTES, ROW_BYTES, STEP, STEP_BYTES, TILE, TILE_BYTES
 from fastgd.kernels.packing import TOGETHER, call_pack
 from fastgd.kernels.plan import larger, smaller
 from fastgd.kernels.tiles import Vectors
 
 BITS = ir.VectorType(ir.IntType(32), TILE)
 I64 = ir.IntType(64)
-FLOAT_BYTES = 4
 TURNED_BYTES = (STEP + TOGETHER) * BLOCK * FLOAT_BYTES  # of a transposed square
 
 
@@ -83,6 +82,15 @@ def _between(number, most):
     return larger(0, smaller(number, most))
 
 
+@njit(inline=True)
+def _square(plan, source, column, n_rows, n_columns, room):
+    """Where a part of a matrix lies row after row: there, or in ``room``, if it was transposed."""
+    if column == 1:
+        return source
+    call_pack(plan.pack, source, column, n_rows, n_columns, room, plan.real)
+    return room
+
+
 @njit
 def pack_rows(plan, source, row, column, n, k, room, target):
     """The pieces of ``n`` rows of A, ``k`` numbers each.
@@ -92,15 +100,13 @@ def pack_rows(plan, source, row, column, n, k, room, target):
     ``room`` is where ``TURNED_BYTES`` may be written.
     """
     block_bytes = (k + STEP - 1) // STEP * STEP_BYTES
+    next_row = (row if column == 1 else STEP) * FLOAT_BYTES
     for p in range(0, k, STEP):
         first, second = _between(k - p, TILE), _between(k - p - TILE, TILE)
         for i in range(0, n, BLOCK):
             n_rows = smaller(BLOCK, n - i)
             at = source + (p * column + i * row) * FLOAT_BYTES
-            next_row = (row if column == 1 else STEP) * FLOAT_BYTES
-            if column != 1:
-                call_pack(plan.pack, at, column, n_rows, smaller(STEP, k - p), room, plan.real)
-                at = room
+            at = _square(plan, at, column, n_rows, smaller(STEP, k - p), room)
             tile = target + i // BLOCK * block_bytes + p // STEP * STEP_BYTES
             for t in range(0, n_rows, TILE):
                 here = at + t * next_row
@@ -117,15 +123,13 @@ def pack_columns(plan, source, row, column, n, k, room, target):
     Of 32 rows and 32 columns, the rows i and i + 16 lie side by side in a row of a tile.
     """
     block_bytes = (k + STEP - 1) // STEP * STEP_BYTES
+    next_row = (row if column == 1 else STEP) * FLOAT_BYTES
     for p in range(0, k, STEP):
         first, second = _between(k - p, TILE), _between(k - p - TILE, TILE)
         for j in range(0, n, BLOCK):
             n_columns = smaller(BLOCK, n - j)
             at = source + (p * row + j * column) * FLOAT_BYTES
-            next_row = (row if column == 1 else STEP) * FLOAT_BYTES
-            if column != 1:
-                call_pack(plan.pack, at, column, smaller(STEP, k - p), n_columns, room, plan.real)
-                at = room
+            at = _square(plan, at, column, smaller(STEP, k - p), n_columns, room)
             tile = target + j // BLOCK * block_bytes + p // STEP * STEP_BYTES
             for t in range(0, n_columns, TILE):
                 here, width = at + t * FLOAT_BYTES, smaller(TILE, n_columns - t)

@@ -216,13 +216,10 @@ def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
 
 
 @functools.cache
-def _compiled_for_amx() -> dict[str, int]:
-    """The same for float32 products by the matrix unit."""
-    dtype = np.dtype(np.float32)
-    signature = product_signature(numba.from_dtype(plan_dtype(dtype)))
-    product = native_address(product_by_amx, signature, f"{__name__}.product_by_amx", ours=True)
-    by_tiles = _compiled(dtype, by_blas=False)
-    return {**by_tiles, "product": product, "product_by_tiles": by_tiles["product"]}
+def _amx_product() -> int:
+    """Address of the float32 product by the matrix unit."""
+    signature = product_signature(numba.from_dtype(plan_dtype(np.dtype(np.float32))))
+    return native_address(product_by_amx, signature, f"{__name__}.product_by_amx", ours=True)
 
 
 def product_entries(
@@ -241,7 +238,8 @@ def product_entries(
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }
     if by_amx and not by_blas and dtype == np.float32 and has_amx():
-        entries |= {**_compiled_for_amx(), "pieces": aligned_empty(ROOM_BYTES, np.uint8)}
+        entries["product_by_tiles"], entries["product"] = entries["product"], _amx_product()
+        entries["pieces"] = aligned_empty(ROOM_BYTES, np.uint8)
     return entries
 
 

@@ -62,7 +62,7 @@ def _tile(n_rows: int, n_vectors: int) -> Any:
             with builder.if_then(long):
                 _prefetch(builder, n_rows, n_vectors, c, ldc)
             sums = _sum_over_k(builder, vector, n_rows, k, a, a_row, a_col, b, ldb)
-            _store(builder, vector, element, sums, beta, d, ldd, c, ldc)
+            store_sums(builder, vector, element, sums, beta, d, ldd, c, ldc)
 
         return signature, codegen
 
@@ -224,7 +224,7 @@ def _sum_over_k(
     return grown
 
 
-def _store(
+def store_sums(
     builder: Any, vector: Vectors, element: Any, sums: list[list[Any]], beta: Any, d: Any, ldd: Any,
     c: Any, ldc: Any,
 ) -> None:  # fmt: skip
