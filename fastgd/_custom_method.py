@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy  # which imports its parts when they are asked for
 from numpy.typing import NDArray
 
 # SciPy's statuses and messages.

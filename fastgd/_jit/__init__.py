@@ -18,6 +18,7 @@ from numba.extending import overload
 from fastgd._jit.cache import KernelCache, is_ours
 from fastgd._jit.compiler import INLINED, WHOLE
 from fastgd._jit.interruptions import uninterrupted
+from fastgd._jit.second_process import compile_by_two as compile_by_two
 
 # Numba offers this type under a name that its stubs do not know.
 BaseNamedTuple: Any = numba.core.types.BaseNamedTuple
@@ -82,6 +83,7 @@ def njit(
         _take_constants_as_numbers(dispatcher)
         return dispatcher
     dispatcher._compile_for_args = uninterrupted()(dispatcher._compile_for_args)
+    dispatcher.compile = uninterrupted()(dispatcher.compile)
     if is_ours(function):
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))
@@ -118,6 +120,16 @@ def native_address(function: Callable[..., Any], signature: Any, name: str, ours
     (result,) = dispatcher.overloads.values()
     _ALIVE.append(dispatcher)
     return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+
+def is_at_hand(dispatcher: Any, types: tuple[Any, ...]) -> bool:
+    """Whether a function that Python calls is compiled for arguments, here or on disk.
+
+    Or could not be kept there if it were.
+    """
+    if config.DISABLE_JIT or types in dispatcher.overloads:
+        return True
+    return bool(dispatcher._cache.holds(types, dispatcher.targetctx))
 
 
 # An address must not outlive its code.

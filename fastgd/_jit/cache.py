@@ -99,6 +99,11 @@ class KernelCache:
             return None
         return self._impl.rebuild(target_context, pickle.loads(payload))  # type: ignore[union-attr]
 
+    def holds(self, sig: Any, target_context: Any) -> bool:
+        """Whether there is something for a signature, or nothing can be kept."""
+        path = self._data_path(sig, target_context.codegen())
+        return path is None or path.exists()
+
     def save_overload(self, sig: Any, result: Any) -> None:
         """Keep a compile result; a full or read-only disk is no reason to fail."""
         path = self._data_path(sig, result.codegen)

@@ -26,8 +26,8 @@ from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.halves import call_half, each_has_a_half
 from fastgd.kernels.linalg import add_to, sum_of_squares
 from fastgd.kernels.network import (
+    call_losses_and_deltas,
     gradient,
-    losses_and_deltas,
     n_parameters_of,
     total_loss,
     total_weight_of,
@@ -41,6 +41,7 @@ from fastgd.kernels.parts import (
     step_signature,
 )
 from fastgd.kernels.plan import (
+    Plan,
     float64_at,
     float64s,
     int64_at,
@@ -175,6 +176,16 @@ def leave_loop(plans):
         restore_subnormals(plans[0].control)
 
 
+def training_loop(dtype: np.dtype[Any]) -> None:
+    """Compile ``run_batches`` in a precision, or load it, before it is called."""
+    run_batches.compile(training_types(dtype))
+
+
+def training_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Types of the arguments of ``run_batches`` in a precision."""
+    return numba.typeof(Plan(dtype).record), numba.int64, numba.int64, numba.int64
+
+
 def train_on_batches(plans: NDArray[Any], first_batch: int, last_batch: int, t: int) -> None:
     """``run_batches``; the thread is then as before, also if a user's rule or loss raises."""
     try:
@@ -201,7 +212,9 @@ def train(plan, first_batch, last_batch, t):
             if not barrier(plan):
                 break
         lo, hi = share(plan, n_rows, plan.loss_rows)
-        losses_and_deltas(plan, first, lo, hi, 1.0 / total_weight, t, True)
+        call_losses_and_deltas(
+            plan.losses_and_deltas, plan, first, lo, hi, 1.0 / total_weight, t, True
+        )
         # A batch of one block has no second part.
         n_parts = plan.n_parts if n_rows > plan.loss_rows else 1
         by_member = n_parts > 1 and plan.size <= n_parts

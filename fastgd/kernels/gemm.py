@@ -15,6 +15,8 @@ At 32 × 64 × 32 a call to BLAS costs three times what the product costs.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
@@ -193,7 +195,7 @@ def _product_by_blas(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d
 
 
 @functools.cache
-def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
+def product_code(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
     """Addresses of the product, and if it is made of tiles, of these and of what packs for them."""
     signature = product_signature(numba.from_dtype(plan_dtype(dtype)))
     if by_blas:
@@ -216,10 +218,22 @@ def _compiled(dtype: np.dtype[Any], by_blas: bool) -> dict[str, int]:
 
 
 @functools.cache
-def _amx_product() -> int:
+def amx_product_code() -> int:
     """Address of the float32 product by the matrix unit."""
     signature = product_signature(numba.from_dtype(plan_dtype(np.dtype(np.float32))))
     return native_address(product_by_amx, signature, f"{__name__}.product_by_amx", ours=True)
+
+
+def tasks_of_products(dtype: np.dtype[Any], by_amx: bool) -> list[Callable[[], Any]]:
+    """What ``product_entries`` compiles, as tasks for whoever has time."""
+    tasks: list[Callable[[], Any]] = [partial(product_code, dtype, not HAS_TILES)]
+    if by_amx and _multiplies_by_amx(dtype):
+        tasks.insert(0, amx_product_code)
+    return tasks
+
+
+def _multiplies_by_amx(dtype: np.dtype[Any]) -> bool:
+    return HAS_TILES and dtype == np.float32 and has_amx()
 
 
 def product_entries(
@@ -233,12 +247,12 @@ def product_entries(
     dtype = np.dtype(dtype)
     depth, lanes = min(longest, DEPTH), VECTOR_BYTES // dtype.itemsize
     entries = {
-        **_compiled(dtype, by_blas),
+        **product_code(dtype, by_blas),
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }
-    if by_amx and not by_blas and dtype == np.float32 and has_amx():
-        entries["product_by_tiles"], entries["product"] = entries["product"], _amx_product()
+    if by_amx and not by_blas and _multiplies_by_amx(dtype):
+        entries["product_by_tiles"], entries["product"] = entries["product"], amx_product_code()
         entries["pieces"] = aligned_empty(ROOM_BYTES, np.uint8)
     return entries
 

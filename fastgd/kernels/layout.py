@@ -26,6 +26,7 @@ from fastgd.kernels.aligned import (
 )
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.halves import halves_entries
+from fastgd.kernels.network import losses_and_deltas_entry
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.tiles import HAS_TILES
 
@@ -200,6 +201,7 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         squares_row=squares_row,
         loss_rows=loss_rows,
         losses=aligned_zeros(-(-rows // loss_rows) * LINE_NUMBERS, np.float64),
+        **losses_and_deltas_entry(dtype),
     )
 
 

@@ -8,12 +8,16 @@ Shape letters: N samples, B rows of a batch, D features, K outputs, n parameters
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba.core import types
+from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastgd._jit import njit
+from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import LINE_NUMBERS
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.halves import call_both_halves
@@ -29,6 +33,7 @@ from fastgd.kernels.linalg import (
 from fastgd.kernels.parts import (
     call_activate,
     call_activate_backward,
+    call_at,
     call_drop,
     call_link,
     call_loss,
@@ -42,6 +47,7 @@ from fastgd.kernels.plan import (
     int64s,
     larger,
     layer_at,
+    plan_dtype,
     reals,
     row_number,
     smaller,
@@ -244,12 +250,7 @@ def load_targets(plan, first, lo, hi, scale):
         weights[i] = scale if plan.weight == 0 else scale * np.float64(weight[row])
 
 
-@njit
-def losses_and_deltas(plan, first, lo, hi, scale, step, with_deltas):
-    """Forward and back for the rows ``lo`` to ``hi`` of a batch, whole blocks of them.
-
-    The sum of the weighted losses of each block goes to ``plan.losses``; see ``load_targets``.
-    """
+def _losses_and_deltas(plan, first, lo, hi, scale, step, with_deltas):
     if lo == hi:
         return
     last = layer_at(plan.layers, plan.n_layers - 1)
@@ -269,6 +270,31 @@ def losses_and_deltas(plan, first, lo, hi, scale, step, with_deltas):
         )  # fmt: skip
     if with_deltas:
         backpropagate(plan, lo, hi, step)
+
+
+# Called by its address: it is as much code as all the rest of what trains, so that two processes
+# can compile a half each, and several solvers call it.
+
+
+def losses_and_deltas_signature(plan: Any) -> Any:
+    return types.void(plan, *[types.int64] * 3, types.float64, types.int64, types.boolean)
+
+
+@functools.cache
+def losses_and_deltas_entry(dtype: np.dtype[Any]) -> dict[str, int]:
+    """What a plan needs of it; compiles the code, or loads it, on its first use."""
+    signature = losses_and_deltas_signature(numba.from_dtype(plan_dtype(dtype)))
+    name = f"{__name__}.losses_and_deltas"
+    return {"losses_and_deltas": native_address(_losses_and_deltas, signature, name, ours=True)}
+
+
+@intrinsic
+def call_losses_and_deltas(typingctx, address, plan, first, lo, hi, scale, step, with_deltas):
+    """Forward and back for the rows ``lo`` to ``hi`` of a batch, whole blocks of them.
+
+    The sum of the weighted losses of each block goes to ``plan.losses``; see ``load_targets``.
+    """
+    return call_at(losses_and_deltas_signature(plan))
 
 
 @njit
@@ -332,7 +358,7 @@ def objective(plans, with_gradient):
         first = block * plan.rows
         n_rows = smaller(plan.rows, plan.n_samples - first)
         lo, hi = share(plan, n_rows, plan.loss_rows)
-        losses_and_deltas(plan, first, lo, hi, scale, 0, with_gradient)
+        call_losses_and_deltas(plan.losses_and_deltas, plan, first, lo, hi, scale, 0, with_gradient)
         if not barrier(plan):
             break
         value += total_loss(plan, n_rows)

@@ -112,6 +112,7 @@ NUMBERS = (
     "product_by_tiles",  # of the one to which a product by the matrix unit leaves what is small
     "tiles",  # of the code that it is made of; nowhere: BLAS
     "pack",  # of what transposes columns
+    "losses_and_deltas",  # of what passes a batch through the network, there and back
     "rank",  # of the thread that this plan is for
     "size",  # of its team
     "wait",  # addresses of what a team of more than one calls

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastgd._jit.cache import is_ours
+from fastgd.kernels.activations import NAMES, activation_addresses
+from fastgd.kernels.epoch import rule_part, training_loop
+from fastgd.kernels.gemm import tasks_of_products
 from fastgd.kernels.layout import network_plan, set_for_training
-from fastgd.kernels.linalg import Dense, input_entries
+from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
-from fastgd.kernels.network import Data
+from fastgd.kernels.network import Data, losses_and_deltas_entry
 from fastgd.kernels.plan import Plan
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
@@ -41,6 +47,27 @@ def data_plan(
         y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
         loss=loss_part(loss, dtype, int(layers["n_out"][-1]), rows), **input_entries(data.X, dtype),
     )  # fmt: skip
+
+
+def tasks_of_training(
+    layers: NDArray[Any], data: Data, loss: Any, rule: Any, dtype: np.dtype[Any], rows: int
+) -> list[Callable[[], Any]]:
+    """What a training compiles, as tasks for whoever has time; the long ones come first.
+
+    What is not ours is not among them: another process may not have it, and it is not kept.
+    """
+    tasks: list[Callable[[], Any]] = [
+        partial(training_loop, dtype),
+        *tasks_of_products(dtype, by_amx=rows >= ROWS_FOR_AMX),
+        partial(losses_and_deltas_entry, dtype),
+        partial(input_code, kind_of(data.X), dtype),
+    ]
+    if is_ours(type(rule)):
+        tasks.append(partial(rule_part, rule, dtype))
+    if is_ours(type(loss)):
+        tasks.append(partial(loss_part, loss, dtype, int(layers["n_out"][-1]), rows))
+    names = {NAMES[place] for place in layers["activation"]}
+    return [*tasks, *(partial(activation_addresses, name, dtype) for name in sorted(names))]
 
 
 def check_data(layers: NDArray[Any], data: Data, n_samples: int, dtype: np.dtype[Any]) -> None:

@@ -77,3 +77,8 @@ def shuffle(random_state: RandomState, order: NDArray[np.int64]) -> None:
     interface = generator.ctypes
     next_uint32 = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
     _shuffle(order, next_uint32, interface.state_address)
+
+
+def shuffle_code() -> None:
+    """Compile what ``shuffle`` calls, or load it, before it is needed."""
+    shuffle(RandomState(0), np.zeros(0, np.int64))

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastgd._threads import reserved, threads_worth
+from fastgd._jit import compile_by_two, is_at_hand
+from fastgd._threads import allowed_threads, reserved, threads_worth
 from fastgd.kernels.aligned import aligned_zeros
 from fastgd.kernels.dropout import Dropout, dropout_part
-from fastgd.kernels.epoch import train_on_batches
+from fastgd.kernels.epoch import run_batches, train_on_batches, training_types
 from fastgd.kernels.layout import (
     make_room_for_gradient,
     multiplications,
@@ -23,7 +24,10 @@ from fastgd.kernels.layout import (
 )
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
-from fastgd.kernels.team import Helpers, together
+from fastgd.kernels.samples import tasks_of_training
+from fastgd.kernels.shuffle import shuffle as shuffle_rows
+from fastgd.kernels.shuffle import shuffle_code
+from fastgd.kernels.team import Helpers, team_entries, together
 from fastgd.neural_network.pace import Pace
 from fastgd.neural_network.problem import Problem
 from fastgd.optimizers import Optimizer, schedules
@@ -84,6 +88,10 @@ class EpochRunner:
         self._schedule = schedule
         self._totals = aligned_zeros(4 + problem.layers.size, np.float64)
         self._updates = aligned_zeros(1, np.int64)
+        work = multiplications(problem.layers, batch_size)
+        n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP)
+        if problem.dtype not in _compiled:
+            self._compile(n_threads)
         plan = set_parts(problem.plan(batch_size, gather=self._order.size > 0))
         plan.set(
             order=self._order, n_samples=self.n_samples, totals=self._totals,
@@ -92,11 +100,25 @@ class EpochRunner:
             # A rule that looks at all parameters together has one chunk, whatever the gradient has.
             at_once=not any(limits) and np.array_equal(optimizer.memory.chunks, plan["chunks"]),
         )  # fmt: skip
-        work = multiplications(problem.layers, batch_size)
-        n_threads = threads_worth(work, problem.n_jobs, LEAST_A_STEP)
         self._plans = plans_of_team(plan, team_size(n_threads, batch_size))
         make_room_for_gradient(self._plans)
         self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
+
+    def _compile(self, n_threads: int) -> None:
+        """Let two processes compile what the training calls, if it is not on disk."""
+        problem = self.problem
+        is_there = is_at_hand(run_batches, training_types(problem.dtype))
+        if is_there or allowed_threads(problem.n_jobs) < 2:
+            return
+        tasks = tasks_of_training(
+            problem.layers, problem.data, problem.loss, self.optimizer.rule, problem.dtype,
+            self.batch_size,
+        )  # fmt: skip
+        if n_threads > 1:
+            tasks.append(team_entries)
+        if getattr(self._shuffle, "func", None) is shuffle_rows:
+            tasks.append(shuffle_code)
+        compile_by_two(tasks)
 
     def run(self, w: NDArray[Any], helpers: Helpers | None = None) -> None:
         """Train ``w`` in place for one epoch; ``mean_loss`` and ``grad_norms`` tell about it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy  # which imports its parts when they are asked for
 
 from fastgd._custom_method import (
     CONVERGED,
