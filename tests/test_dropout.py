@@ -16,8 +16,8 @@ from fastgd.kernels.dropout import Dropout, dropout_part
 from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
 from fastgd.kernels.losses import LOSSES
 from fastgd.kernels.network import (
+    call_losses_and_deltas,
     chunk_gradient,
-    losses_and_deltas,
     total_loss,
     total_weight_of,
 )
@@ -154,8 +154,8 @@ def run_network(plans, cut, step, with_gradient):
     plan = plans[0]
     n = plan.n_samples
     scale = 1.0 / total_weight_of(plan, 0, n)
-    losses_and_deltas(plan, 0, 0, cut, scale, step, with_gradient)
-    losses_and_deltas(plan, 0, cut, n, scale, step, with_gradient)
+    call_losses_and_deltas(plan.losses_and_deltas, plan, 0, 0, cut, scale, step, with_gradient)
+    call_losses_and_deltas(plan.losses_and_deltas, plan, 0, cut, n, scale, step, with_gradient)
     if with_gradient:
         for chunk in range(plan.n_chunks):
             chunk_gradient(plan, chunk, 0, n, 0.0, plan.w, False)

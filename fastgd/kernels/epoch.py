@@ -15,6 +15,7 @@ bit by bit.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -176,14 +177,15 @@ def leave_loop(plans):
         restore_subnormals(plans[0].control)
 
 
-def training_loop(dtype: np.dtype[Any]) -> None:
-    """Compile ``run_batches`` in a precision, or load it, before it is called."""
-    run_batches.compile(training_types(dtype))
-
-
-def training_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """Types of the arguments of ``run_batches`` in a precision."""
+@functools.cache
+def run_batches_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Types of its arguments in a precision."""
     return numba.typeof(Plan(dtype).record), numba.int64, numba.int64, numba.int64
+
+
+def compile_run_batches(dtype: np.dtype[Any]) -> None:
+    """Compile it, or load it, before it is called."""
+    run_batches.compile(run_batches_types(dtype))
 
 
 def train_on_batches(plans: NDArray[Any], first_batch: int, last_batch: int, t: int) -> None:

@@ -39,6 +39,7 @@ from fastgd.kernels.parts import (
     call_loss,
 )
 from fastgd.kernels.plan import (
+    Plan,
     copy_to,
     float64_at,
     float64s,
@@ -376,3 +377,14 @@ def objective(plans, with_gradient):
         squares = sum_of_squares(reals(plan, plan.w, 0, n_weights))
         penalty = 0.5 * plan.alpha * squares * scale
     return value, penalty
+
+
+@functools.cache
+def objective_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Types of the arguments of ``objective`` in a precision."""
+    return numba.typeof(Plan(dtype).record), types.boolean
+
+
+def compile_objective(dtype: np.dtype[Any]) -> None:
+    """Compile ``objective``, or load it, before it is called."""
+    objective.compile(objective_types(dtype))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
-from fastgd.kernels.epoch import rule_part, training_loop
+from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import tasks_of_products
 from fastgd.kernels.layout import network_plan, set_for_training
 from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
@@ -41,7 +41,7 @@ def data_plan(
     """
     check_data(layers, data, n_samples, np.dtype(dtype))
     n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
-    plan = network_plan(layers, dtype, rows, by_amx=rows >= ROWS_FOR_AMX)
+    plan = network_plan(layers, dtype, rows, by_amx=has_products_for_amx(layers, rows))
     set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered)
     return plan.set(
         y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
@@ -49,25 +49,29 @@ def data_plan(
     )  # fmt: skip
 
 
-def tasks_of_training(
-    layers: NDArray[Any], data: Data, loss: Any, rule: Any, dtype: np.dtype[Any], rows: int
+def tasks_of_plan(
+    layers: NDArray[Any], data: Data, loss: Any, dtype: np.dtype[Any], rows: int
 ) -> list[Callable[[], Any]]:
-    """What a training compiles, as tasks for whoever has time; the long ones come first.
+    """What ``data_plan`` compiles, as tasks for whoever has time; the long ones come first.
 
-    What is not ours is not among them: another process may not have it, and it is not kept.
+    A loss that is not ours is not among them: another process may not have it, and it is not kept.
     """
     tasks: list[Callable[[], Any]] = [
-        partial(training_loop, dtype),
-        *tasks_of_products(dtype, by_amx=rows >= ROWS_FOR_AMX),
+        *tasks_of_products(dtype, by_amx=has_products_for_amx(layers, rows)),
         partial(losses_and_deltas_entry, dtype),
         partial(input_code, kind_of(data.X), dtype),
     ]
-    if is_ours(type(rule)):
-        tasks.append(partial(rule_part, rule, dtype))
     if is_ours(type(loss)):
         tasks.append(partial(loss_part, loss, dtype, int(layers["n_out"][-1]), rows))
     names = {NAMES[place] for place in layers["activation"]}
     return [*tasks, *(partial(activation_addresses, name, dtype) for name in sorted(names))]
+
+
+def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:
+    """Whether batches of ``rows`` have products that are worth the matrix unit."""
+    n_in, n_out = layers["n_in"], layers["n_out"]
+    large = (n_out >= LEAST_SIDE) & (n_out * np.maximum(n_in, rows) >= LEAST_NUMBERS)
+    return rows >= ROWS_FOR_AMX and bool(large.any())
 
 
 def check_data(layers: NDArray[Any], data: Data, n_samples: int, dtype: np.dtype[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,17 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from fastgd._jit import compile_by_two, is_at_hand
+from fastgd._jit.cache import is_ours
 from fastgd._threads import allowed_threads, reserved, threads_worth
 from fastgd.kernels.aligned import aligned_zeros
 from fastgd.kernels.dropout import Dropout, dropout_part
-from fastgd.kernels.epoch import run_batches, train_on_batches, training_types
+from fastgd.kernels.epoch import (
+    compile_run_batches,
+    rule_part,
+    run_batches,
+    run_batches_types,
+    train_on_batches,
+)
 from fastgd.kernels.layout import (
     make_room_for_gradient,
     multiplications,
@@ -24,7 +32,6 @@ from fastgd.kernels.layout import (
 )
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.parts import NOTHING
-from fastgd.kernels.samples import tasks_of_training
 from fastgd.kernels.shuffle import shuffle as shuffle_rows
 from fastgd.kernels.shuffle import shuffle_code
 from fastgd.kernels.team import Helpers, team_entries, together
@@ -106,14 +113,15 @@ class EpochRunner:
 
     def _compile(self, n_threads: int) -> None:
         """Let two processes compile what the training calls, if it is not on disk."""
-        problem = self.problem
-        is_there = is_at_hand(run_batches, training_types(problem.dtype))
+        problem, rule = self.problem, self.optimizer.rule
+        dtype = problem.dtype
+        is_there = is_at_hand(run_batches, run_batches_types(dtype))
         if is_there or allowed_threads(problem.n_jobs) < 2:
             return
-        tasks = tasks_of_training(
-            problem.layers, problem.data, problem.loss, self.optimizer.rule, problem.dtype,
-            self.batch_size,
-        )  # fmt: skip
+        tasks: list[Callable[[], Any]] = [partial(compile_run_batches, dtype)]
+        tasks += problem.tasks(self.batch_size)
+        if is_ours(type(rule)):
+            tasks.append(partial(rule_part, rule, dtype))
         if n_threads > 1:
             tasks.append(team_entries)
         if getattr(self._shuffle, "func", None) is shuffle_rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
 from fastgd.kernels.linalg import CSR, Dense
 from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.samples import data_plan
+from fastgd.kernels.samples import data_plan, tasks_of_plan
 from fastgd.solvers import Objective
 
 # Largest power of 2 of weights that are taken as they are.
@@ -41,6 +42,10 @@ class Problem(NamedTuple):
         return data_plan(
             self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype, rows, gather
         )
+
+    def tasks(self, rows: int) -> list[Callable[[], Any]]:
+        """What such a plan compiles, as tasks for whoever has time."""
+        return tasks_of_plan(self.layers, self.data, self.loss, self.dtype, rows)
 
     def objective(self, x0: NDArray[Any] | None = None) -> Objective:
         return Objective(

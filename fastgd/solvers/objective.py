@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd._threads import reserved, threads_worth
+from fastgd._jit import compile_by_two, is_at_hand
+from fastgd._threads import allowed_threads, reserved, threads_worth
 from fastgd.kernels.curvature import hessian_product, plans_of_direction
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.jacobian import jacobian, normal_equations
 from fastgd.kernels.layout import multiplications, n_parameters, plans_of_team, team_size
 from fastgd.kernels.linalg import outer_entry
 from fastgd.kernels.losses import SquaredError
-from fastgd.kernels.network import Data, objective
+from fastgd.kernels.network import Data, compile_objective, objective, objective_types
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.samples import block_rows, data_plan
+from fastgd.kernels.samples import block_rows, data_plan, tasks_of_plan
 from fastgd.kernels.team import together
 from fastgd.solvers.memory import require_memory
 
@@ -123,7 +124,9 @@ class Objective:
              "normal_equations"), 0,
         )  # fmt: skip
         self._n_jobs = n_jobs
-        self._plans = self._team(block_rows(layers, n_samples, dtype))
+        rows = block_rows(layers, n_samples, dtype)
+        self._compile(rows)
+        self._plans = self._team(rows)
         self._grad = np.empty(self.n_parameters, dtype)
         self._nothing = np.empty(0, dtype)
         self._seen: tuple[NDArray[Any], tuple[float, float]] | None = None
@@ -343,6 +346,13 @@ class Objective:
         return plans
 
     # What all of them need.
+
+    def _compile(self, rows: int) -> None:
+        """Let two processes compile what an evaluation calls, if it is not on disk."""
+        is_there = is_at_hand(objective, objective_types(self.dtype))
+        if not is_there and allowed_threads(self._n_jobs) > 1:
+            tasks = tasks_of_plan(self.layers, self.data, self.loss, self.dtype, rows)
+            compile_by_two([functools.partial(compile_objective, self.dtype), *tasks])
 
     def _team(self, rows: int) -> list[Plan]:
         """Plans for as many threads as are worth it, with buffers for blocks of ``rows``."""
