@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fastgd._jit import compile_by_two
 from fastgd.comparison import PROBLEMS, SOLVERS, SUITES, Budget, Comparison
 from fastgd.comparison import compare as run_comparison
 from fastgd.comparison.landscape import LANDSCAPES, function_surface, network_surface
@@ -201,14 +202,15 @@ def warmup() -> None:
     """
     console = Console(stderr=True)
     started = time.perf_counter()
-    steps = list(all_steps())
+    names, tasks = zip(*all_steps(), strict=True)
     columns = (TextColumn("compiling"), BarColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(steps))
-        for name, compile_it in steps:
-            progress.update(task, description=name)
-            compile_it()
-            progress.advance(task)
+        bar = progress.add_task("", total=len(tasks))
+
+        def tell(number: int) -> None:
+            progress.update(bar, completed=number, description=names[number])
+
+        compile_by_two(tasks, tell)
     kept_in = cache_folder()
     if kept_in is None:
         raise typer.Exit(1)  # the warning says why, and what to do

@@ -55,12 +55,12 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def _train(dtype: np.dtype[Any]) -> None:
-    """Run each kernel that Python calls, as a user would."""
+    """Run each kernel that Python calls, as a user would, in this process alone."""
     X, y = np.eye(6, dtype=dtype), np.arange(6) % 3
     for solver in "adam", "bfgs":
         with warnings.catch_warnings(action="ignore"):  # it does not converge
-            model = MLPClassifier((2,), solver=solver, max_iter=2).fit(X, y)
-    f = MLPRegressor(hidden_layer_sizes=(2,)).objective(X, X)
+            model = MLPClassifier((2,), solver=solver, max_iter=2, n_jobs=1).fit(X, y)
+    f = MLPRegressor(hidden_layer_sizes=(2,), n_jobs=1).objective(X, X)
     f.hessp(f.x0, f.x0)
     f.residuals(f.x0)
     f.normal_equations(f.x0)
