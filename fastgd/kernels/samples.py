@@ -59,10 +59,10 @@ def tasks_of_plan(
     tasks: list[Callable[[], Any]] = [
         *tasks_of_products(dtype, by_amx=has_products_for_amx(layers, rows)),
         partial(losses_and_deltas_entry, dtype),
-        partial(input_code, kind_of(data.X), dtype),
     ]
     if is_ours(type(loss)):
         tasks.append(partial(loss_part, loss, dtype, int(layers["n_out"][-1]), rows))
+    tasks.append(partial(input_code, kind_of(data.X), dtype))
     names = {NAMES[place] for place in layers["activation"]}
     return [*tasks, *(partial(activation_addresses, name, dtype) for name in sorted(names))]
 

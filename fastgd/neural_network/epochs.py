@@ -119,9 +119,9 @@ class EpochRunner:
         if is_there or allowed_threads(problem.n_jobs) < 2:
             return
         tasks: list[Callable[[], Any]] = [partial(compile_run_batches, dtype)]
-        tasks += problem.tasks(self.batch_size)
         if is_ours(type(rule)):
             tasks.append(partial(rule_part, rule, dtype))
+        tasks += problem.tasks(self.batch_size)
         if n_threads > 1:
             tasks.append(team_entries)
         if getattr(self._shuffle, "func", None) is shuffle_rows:
