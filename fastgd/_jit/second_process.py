@@ -20,8 +20,8 @@ from typing import Any
 
 Tasks = Sequence[Callable[[], Any]]
 
-# First where modules are, then what to do, which is in one of them.  Neither collections of garbage,
-# which find none, nor an orderly end, which nobody needs: a tenth of a second each.
+# First where modules are, then what to do, which is in one of them.  No collections of garbage,
+# which find none, and no orderly end, which nobody needs: a tenth of a second each.
 SCRIPT = """
 import gc, os, pickle, sys
 gc.disable()
