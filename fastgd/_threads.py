@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,8 +51,13 @@ def threads_worth(multiplications: int, n_jobs: int | None, least: int) -> int:
     return 1 if wanted < 2 else int(min(wanted, allowed_threads(n_jobs)))
 
 
-@functools.cache
 def _libraries() -> Any:
+    return _libraries_now("sklearn" in sys.modules)  # which brings a library of its own
+
+
+@functools.cache
+def _libraries_now(with_sklearn: bool) -> Any:
+    import scipy.linalg  # noqa: F401  so that its BLAS is among them, whoever imports it later
     import threadpoolctl  # takes milliseconds, and small fits never ask
 
     return threadpoolctl.ThreadpoolController()

@@ -98,8 +98,25 @@ def test_who_wants_to_know_is_told_what_this_process_begins(folder):
 def test_a_process_that_dies_leaves_the_rest_to_the_other(folder):
     tasks = [partial(end_unless, os.getpid(), folder, name) for name in "ab"]
     compile_by_two([*tasks, *(partial(note, folder, str(number)) for number in range(20))])
-    assert len(done(folder)) == 22
-    assert done(folder).count(os.getpid()) == 21
+    # What it had begun is done as well.
+    assert len(done(folder)) == 23
+    assert done(folder).count(os.getpid()) == 22
+
+
+def test_threads_of_one_process_have_one_second_process(folder, monkeypatch):
+    started = []
+    monkeypatch.setattr(second_process, "_start", started.append)
+    compile_by_two([partial(compile_by_two, [partial(note, folder, "inner")])])
+    assert len(started) == 1
+    assert done(folder) == []
+    compile_by_two([partial(note, folder, "later")])
+    assert done(folder) == [os.getpid()]
+
+
+def test_what_is_second_starts_no_third(folder, monkeypatch):
+    monkeypatch.setenv(second_process.IS_SECOND, "1")
+    compile_by_two([partial(note, folder, str(number)) for number in range(3)])
+    assert done(folder) == [os.getpid()] * 3
 
 
 def test_a_process_that_does_not_end_is_ended(folder, monkeypatch):
@@ -120,7 +137,9 @@ def test_an_error_of_a_task_is_raised_and_ends_the_other_process(folder, monkeyp
     assert processes[0].returncode is not None
 
 
-@pytest.mark.parametrize("executable", ["", None, "/nowhere/python3", sys.prefix, "/bin/sh"])
+@pytest.mark.parametrize(
+    "executable", ["", None, "/nowhere/python3", sys.prefix, "/bin/sh", "/bin/python_app"]
+)
 def test_without_another_process_this_one_does_everything(folder, monkeypatch, executable):
     monkeypatch.setattr(sys, "executable", executable)
     compile_by_two([partial(note, folder, str(number)) for number in range(3)])
@@ -236,7 +255,8 @@ def test_the_tasks_are_all_that_a_fit_compiles(tmp_path, fit):
 def test_what_compiles_imports_no_scikit_learn():
     """Which would take the other process as long as all that it saves."""
     code = (
-        "import sys; import fastgd.kernels.samples, fastgd.optimizers;"
+        "import sys; import fastgd.kernels.samples, fastgd.kernels.epoch, fastgd.kernels.network,"
+        " fastgd.kernels.shuffle, fastgd.kernels.team, fastgd.losses, fastgd.optimizers;"
         "print({'sklearn', 'scipy.optimize', 'scipy.special'} & set(sys.modules))"
     )
     done = subprocess.run(

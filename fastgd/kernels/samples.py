@@ -68,7 +68,11 @@ def tasks_of_plan(
 
 
 def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:
-    """Whether batches of ``rows`` have products that are worth the matrix unit."""
+    """Whether batches of ``rows`` have products that are worth the matrix unit.
+
+    Those by weights have columns and terms as many as a layer has units, those that make the
+    gradient have terms as many as there are rows; ``product_by_amx`` decides on each.
+    """
     n_in, n_out = layers["n_in"], layers["n_out"]
     large = (n_out >= LEAST_SIDE) & (n_out * np.maximum(n_in, rows) >= LEAST_NUMBERS)
     return rows >= ROWS_FOR_AMX and bool(large.any())
