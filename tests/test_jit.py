@@ -184,6 +184,7 @@ from fastgd import MLPClassifier
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(40, 3)), rng.integers(0, 3, 40)
 with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+    # By one process, or another would compile a part of what is counted here.
     clf = MLPClassifier((4,), max_iter=2, random_state=0, n_jobs=1).fit(X, y)
 report(step(SGD(0.5)), clf.predict_proba(X).tolist())
 """

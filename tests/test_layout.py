@@ -21,6 +21,7 @@ from fastgd.kernels.layout import (
     plans_of_team,
     set_for_training,
 )
+from fastgd.kernels.samples import has_products_for_amx
 from fastgd.neural_network.problem import flat_parameters
 
 WIDTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
@@ -290,3 +291,22 @@ def test_wrong_shapes_are_named(change):
     change(coefs, intercepts)
     with pytest.raises(ValueError, match=r"ask for \[\(3, 4\), \(4, 2\), \(4,\), \(2,\)\]"):
         flat_parameters(coefs, intercepts, SIZES)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "expected"),
+    [
+        ((2048, 64, 2), 384, True),
+        ((2048, 64, 2), 383, False),
+        ((2047, 64, 2), 384, False),
+        ((2100, 63, 2), 384, False),
+        # The gradient, whose sums are over the rows.
+        ((5, 64, 2), 2048, True),
+        ((5, 64, 2), 2047, False),
+        ((5, 63, 2), 3000, False),
+        ((64, 32, 10), 5000, False),
+    ],
+)
+def test_networks_with_products_for_a_matrix_unit(sizes, rows, expected):
+    layers = layer_table(sizes, ("relu",) * (len(sizes) - 2))
+    assert has_products_for_amx(layers, rows) is expected

@@ -82,8 +82,9 @@ def njit(
         _refuse_calls_from_python(dispatcher)
         _take_constants_as_numbers(dispatcher)
         return dispatcher
-    dispatcher._compile_for_args = uninterrupted()(dispatcher._compile_for_args)
+    # Called by us, and by Numba for a call, before which it looks for extensions.
     dispatcher.compile = uninterrupted()(dispatcher.compile)
+    dispatcher._compile_for_args = uninterrupted()(dispatcher._compile_for_args)
     if is_ours(function):
         # Sorted, because the order of a set of strings differs from process to process.
         dispatcher._cache = KernelCache(function, repr(sorted(flags["fastmath"])))

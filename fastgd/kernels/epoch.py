@@ -179,12 +179,12 @@ def leave_loop(plans):
 
 @functools.cache
 def run_batches_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """Types of its arguments in a precision."""
+    """Types of the arguments of ``run_batches`` in a precision."""
     return numba.typeof(Plan(dtype).record), numba.int64, numba.int64, numba.int64
 
 
 def compile_run_batches(dtype: np.dtype[Any]) -> None:
-    """Compile it, or load it, before it is called."""
+    """Compile ``run_batches``, or load it, before it is called."""
     run_batches.compile(run_batches_types(dtype))
 
 
