@@ -35,12 +35,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastgd.{_HOMES[name]}"), name)
-    if name in __all__ or name in _HOMES.values():
-        return importlib.import_module(f"fastgd.{name}")
-    raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would then take any name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"fastgd.{_HOMES[name]}"), name)
+        if name in __all__ or name in _HOMES.values():
+            return importlib.import_module(f"fastgd.{name}")
+        raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
