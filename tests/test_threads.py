@@ -395,9 +395,11 @@ def test_lbfgs_trains_in_a_team():
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-8)
 
 
-def learned(seconds_alone, seconds_together, n_slices, most=2, compiles=True):
+def learned(
+    seconds_alone, seconds_together, n_slices, most=2, compiles=True, long_batches=True
+):  # fmt: skip
     """The number of threads, and of batches, of each slice on a machine as slow as that."""
-    pace, slices = Pace(most, compiles), []
+    pace, slices = Pace(most, compiles, long_batches), []
     for _ in range(n_slices):
         n_threads, n_batches = pace.n_threads, pace.n_batches
         slices.append((n_threads, n_batches))
@@ -415,6 +417,15 @@ def test_a_team_is_kept_where_it_is_faster():
     assert max(n_batches for _, n_batches in slices) == int(pace_module.SLICE_SECONDS / 1.2e-3)
 
 
+def test_a_call_that_is_over_soon_starts_no_thread():
+    for compiles in (True, False):
+        slices = learned(1e-4, 6e-5, 30, compiles=compiles, long_batches=False)
+        first_together = [n_threads for n_threads, _ in slices].index(2)
+        alone = sum(n_batches * 1e-4 for _, n_batches in slices[compiles:first_together])
+        assert alone == pytest.approx(pace_module.SECONDS_BEFORE_A_TEAM, rel=0.2)
+    assert learned(0.1, 0.06, 3, compiles=False, long_batches=False)[1][0] == 2
+
+
 def test_a_team_is_dissolved_where_it_brings_nothing():
     slices = learned(2e-3, 1.9e-3, 200)
     spent = sum(n_batches * 1.9e-3 for n_threads, n_batches in slices[20:] if n_threads == 2)
@@ -430,11 +441,11 @@ def test_a_slice_is_never_empty_nor_grows_at_once():
 
 def test_a_team_that_nobody_gives():
     """Other fits have all processors: whatever is asked for, there is one thread."""
-    pace = Pace(2, compiles=False)
+    pace = Pace(2, compiles=False, long_batches=True)
     for _ in range(200):
         pace.learn(1, pace.n_batches, pace.n_batches * 2e-3)
         assert pace.n_batches >= 1
-    pace = Pace(4, compiles=False)
+    pace = Pace(4, compiles=False, long_batches=True)
     for i in range(200):
         pace.learn(min(pace.n_threads, 1 + i % 3), pace.n_batches, pace.n_batches * 2e-3)
         assert pace.n_threads in (1, 4)

@@ -65,6 +65,7 @@ def several_threads(pace=AlwaysTogether, in_parts=False):
         patch.setattr(layout, "ROWS_OF_A_THREAD", 1)
         patch.setattr(layout, "LOSS_ROWS", 2)
         patch.setattr(epochs, "LEAST_A_STEP", 1)
+        patch.setattr(epochs, "LEAST_TO_START_A_THREAD", 1)
         patch.setattr(epochs, "Pace", pace)
         patch.setattr(prediction, "FEW_UNITS", 0)
         for module in (prediction, objective):

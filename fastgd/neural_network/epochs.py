@@ -42,6 +42,8 @@ from fastgd.optimizers import Optimizer, schedules
 # Multiplications a step from which a thread is worth it: the threads wait for each other twice
 # a step, which costs about as much time as 50,000 of them.
 LEAST_A_STEP = 400_000
+# Multiplications of a batch that take about a millisecond.
+LEAST_TO_START_A_THREAD = 40_000_000
 
 # Precisions that the loop over batches is ready for.
 _compiled: set[np.dtype[Any]] = set()
@@ -109,7 +111,10 @@ class EpochRunner:
         )  # fmt: skip
         self._plans = plans_of_team(plan, team_size(n_threads, batch_size))
         make_room_for_gradient(self._plans)
-        self._pace = Pace(len(self._plans), compiles=problem.dtype not in _compiled)
+        self._pace = Pace(
+            len(self._plans), compiles=problem.dtype not in _compiled,
+            long_batches=work >= LEAST_TO_START_A_THREAD,
+        )  # fmt: skip
 
     def _compile(self, n_threads: int) -> None:
         """Let two processes compile what the training calls, if it is not on disk."""

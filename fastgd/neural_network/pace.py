@@ -6,6 +6,9 @@ from collections import deque
 
 SLICE_SECONDS = 0.1
 TRIAL_SECONDS = 0.005
+# What one thread alone does before others are started, which takes some tenths of a millisecond,
+# and milliseconds on a busy machine: a call of ``partial_fit`` may be over before.
+SECONDS_BEFORE_A_TEAM = 0.001
 
 # Until the way that is not in use is tried: for the first time, and then again.
 SECONDS_AT_FIRST, SECONDS_TOGETHER, SECONDS_ALONE = 0.02, 2.0, 0.5
@@ -31,26 +34,36 @@ class Pace:
     compiles : bool
         Whether the first slice may have to compile, or to load from disk: it then says little
         about time, and several threads would all wait for the same.
+    long_batches : bool
+        Whether a single batch is worth the start of a thread.
     """
 
-    def __init__(self, most_threads: int, compiles: bool) -> None:
+    def __init__(self, most_threads: int, compiles: bool, long_batches: bool) -> None:
         self._most, self._compiles = most_threads, compiles
+        self._at_first = most_threads if long_batches else 1
+        self._seconds_alone = 0.0 if long_batches else SECONDS_BEFORE_A_TEAM
         # Of a batch, by number of threads, in the last slices.
         self._seconds: dict[int, deque[float]] = {}
         self._wait, self._since_trial = SECONDS_AT_FIRST, 0.0
-        self.n_threads, self.n_batches = (1 if compiles else most_threads), 1
+        self.n_threads, self.n_batches = (1 if compiles else self._at_first), 1
 
     def learn(self, n_threads: int, n_batches: int, seconds: float) -> None:
         """A slice has run, perhaps with fewer threads than chosen; decide on the next one."""
         seconds = max(seconds, 1e-9)
         self.n_batches = int(min(max(SLICE_SECONDS * n_batches / seconds, 1), 64 * n_batches))
+        if self._most == 1:
+            return
         if self._compiles:
             self._compiles = False
-            self.n_threads = self._most
-        elif self._most > 1:
-            recent = self._seconds.setdefault(n_threads, deque(maxlen=RECENT))
-            recent.append(seconds / n_batches)
-            self._since_trial += seconds
+            self.n_threads, self.n_batches = self._at_first, 1
+            return
+        recent = self._seconds.setdefault(n_threads, deque(maxlen=RECENT))
+        recent.append(seconds / n_batches)
+        self._since_trial += seconds
+        self._seconds_alone -= seconds
+        if self._seconds_alone > 0.0:
+            self.n_batches = int(max(self._seconds_alone * n_batches / seconds, 1))
+        else:
             self._choose_threads(seconds / n_batches)
 
     def _choose_threads(self, batch_seconds: float) -> None:
