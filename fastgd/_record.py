@@ -2,7 +2,7 @@
 
 They are NamedTuples, because that is what Numba can dispatch on.  A tuple compares equal to any
 tuple with the same values; ``record`` makes the class count as well.  ``checked`` is what turns
-a record that a user wrote into one that a kernel may get.
+a record that a user wrote into one that a kernel may get, and ``index_error`` tries its methods.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, TypeVar
+
+import numpy as np
 
 C = TypeVar("C", bound=type)
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -99,7 +101,8 @@ def _checked_field(owner: str, name: str, value: Any, declared: type) -> Any:
         return bool(value)
     low, with_low, high, with_high = BOUNDS.get(name, (-math.inf, False, math.inf, False))
     try:
-        number = float(value) if isinstance(value, Real) else math.nan
+        is_number = isinstance(value, Real) and not (declared is float and isinstance(value, bool))
+        number = float(value) if is_number else math.nan
     except OverflowError:
         number = math.nan
     above = number >= low if with_low else number > low
@@ -112,3 +115,18 @@ def _checked_field(owner: str, name: str, value: Any, declared: type) -> Any:
             raise ValueError(f"{owner}: {name} must be a whole number, got {value!r}.")
         return int(number)
     return number
+
+
+def index_error(method: Callable[..., Any], *arguments: Any) -> IndexError | None:
+    """What a method raises in plain Python if it reaches for what is not there.
+
+    Compiled code reads and writes there, whatever it is.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            method(*arguments)
+    except IndexError as error:
+        return error
+    except Exception:
+        return None  # compiled code may well do what Python does not
+    return None

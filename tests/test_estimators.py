@@ -16,6 +16,7 @@ from sklearn.neural_network import MLPClassifier as TheirMLPClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fastgd import MLPClassifier, MLPRegressor, losses
+from fastgd.kernels.losses import identity_link, sum_pointwise
 from fastgd.neural_network import TrainingInterrupted
 from fastgd.neural_network.problem import as_data
 from fastgd.optimizers import ASGD, OPTIMIZERS, SGD, Adam, Optimizer, RMSprop, schedules
@@ -117,7 +118,9 @@ def test_init_by_a_function(digits):
 
     clf = small(init=zeros, max_iter=1, solver=SGD(learning_rate=0.0)).fit(*digits)
     assert not clf.coefs_[0].any()
-    with pytest.raises(ValueError, match=r"init must return finite weights of shape \(64, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"init must return finite real weights of shape \(64, 8\)"
+    ):
         small(init=lambda fan_in, fan_out, rng: np.zeros(3)).fit(*digits)
 
 
@@ -194,10 +197,6 @@ def test_kl_divergence_with_soft_targets(digits):
 
 
 def test_loss_of_ones_own(regression):
-    from typing import NamedTuple
-
-    from fastgd.kernels.losses import identity_link, sum_pointwise
-
     class LogCosh(NamedTuple):
         scale: float = 1.0
         out_activation = "identity"
@@ -211,6 +210,76 @@ def test_loss_of_ones_own(regression):
     X, y = regression
     reg = MLPRegressor(LogCosh(), (), solver="lbfgs", alpha=0).fit(X, y[:, 0])
     assert reg.score(X, y[:, 0]) > 0.99
+
+
+def wrong_loss(**attributes):
+    """A loss that takes the number of rows for that of outputs, or what is given."""
+
+    class Mine(NamedTuple):
+        def value_and_delta(self, z, y, weight, n_rows, k, delta):
+            total = 0.0
+            for i in range(n_rows):
+                for p in range(i * k, i * k + n_rows):
+                    delta[p] = weight[i] * (z[p] - y[p])
+                    total += 0.5 * delta[p] * (z[p] - y[p])
+            return total
+
+    usual = {"link": identity_link, "out_activation": "identity"}
+    for name, value in (usual | attributes).items():
+        setattr(Mine, name, value)
+    return Mine()
+
+
+def beyond_the_last_row(self, z, n_rows, k):
+    for i in range(n_rows):
+        z[i * k] = z[(i + 1) * k]
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({}, r"Mine\.value_and_delta: index \d+ is out of bounds .* n_rows=\d+ and k=\d"),
+        ({"value_and_delta": lambda *args: None}, r"must return the weighted sum .* got None"),
+        (
+            {"value_and_delta": sum_pointwise, "pointwise": lambda self, z, y: (z - y) ** 2},
+            r"Mine\.pointwise must return the value and the slope, got",
+        ),
+        ({"value_and_delta": lambda *args: 0.0, "link": beyond_the_last_row}, r"Mine\.link: index"),
+        (
+            {
+                "value_and_delta": lambda *args: 0.0,
+                "hessian_product": lambda self, z, y, weight, n_rows, k, t: y[n_rows * k],
+            },
+            r"Mine\.hessian_product: index",
+        ),
+    ],
+)
+def test_a_loss_that_reaches_for_what_is_not_there(regression, n_outputs, attributes, message):
+    """Compiled code would write to wherever that happens to be."""
+    X, y = regression
+    net = MLPRegressor(wrong_loss(**attributes), (4,), max_iter=1)
+    with pytest.raises(ValueError, match=message):
+        net.fit(X, np.squeeze(np.repeat(y[:, :1], n_outputs, axis=1)))
+    assert not hasattr(net, "coefs_")
+
+
+def test_a_loss_for_a_certain_number_of_outputs(regression):
+    """It is tried with that number, if with fewer it reaches too far."""
+    X, y = regression
+
+    def of_five(self, z, y, weight, n_rows, k, delta):
+        total = 0.0
+        for i in range(n_rows):
+            for j in range(5):
+                delta[i * k + j] = weight[i] * (z[i * k + j] - y[i * k + j])
+                total += 0.5 * delta[i * k + j] * (z[i * k + j] - y[i * k + j])
+        return total
+
+    net = MLPRegressor(wrong_loss(value_and_delta=of_five), (4,), max_iter=1)
+    net.fit(X, np.repeat(y[:, :1], 5, axis=1))
+    with pytest.raises(ValueError, match="out of bounds"):
+        net.fit(X, np.repeat(y[:, :1], 4, axis=1))
 
 
 # Regularisation.
@@ -243,6 +312,11 @@ def test_max_norm_and_clipping(digits):
     clf = small(max_norm=0.5, solver=SGD(learning_rate=1.0), max_iter=10).fit(X, y)
     for W in clf.coefs_:
         assert np.linalg.norm(W, axis=0).max() <= 0.5 + 1e-12
+    for early_stopping in (False, True):
+        rule = ASGD(learning_rate=1.0, average_start=0.0)
+        clf = small(max_norm=0.5, solver=rule, early_stopping=early_stopping).fit(X, y)
+        for W in clf.coefs_:
+            assert np.linalg.norm(W, axis=0).max() <= 0.5 + 1e-12
     start = small(solver=SGD(learning_rate=0.0), max_iter=1).fit(X, y)
     flat = lambda c: np.concatenate([a.ravel() for a in c.coefs_ + c.intercepts_])  # noqa: E731
     one_step = {"max_iter": 1, "batch_size": 300, "solver": SGD(learning_rate=1.0)}
@@ -418,6 +492,16 @@ def test_divergence_with_early_stopping_keeps_the_best(regression):
         reg.fit(X, y)
     assert np.isfinite(reg.predict(X)).all()
     assert np.isnan(reg.validation_scores_[-1])
+
+
+def test_a_loss_beyond_all_numbers_does_not_improve(regression):
+    """Adam's average of squares is infinite, and no parameter moves."""
+    X, y = regression
+    reg = MLPRegressor(hidden_layer_sizes=(5,), max_iter=100, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="The loss is inf: the data may need to be scaled"):
+        reg.fit(X, 1e200 * y)
+    assert reg.n_iter_ == reg.n_iter_no_change + 1
+    assert "The loss is inf" in reg.stop_reason_
 
 
 # Parameters that are not views any more.
@@ -613,13 +697,16 @@ def test_optimizer_refuses_arrays_of_another_shape():
     ({"dropout": (0.1, 0.2)}, "dropout must be one value"),
     ({"dropout": (1.5,)}, "dropout must have rates"),
     ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0"),
-    ({"hidden_layer_sizes": (2.5,)}, "hidden_layer_sizes must be > 0"),
+    ({"hidden_layer_sizes": (3.0,)}, "hidden_layer_sizes must be > 0, and whole numbers"),
+    ({"hidden_layer_sizes": True}, "hidden_layer_sizes must be > 0, and whole numbers"),
     ({"loss": "squared"}, "'loss' parameter"),
     ({"clip_norm": 0.0}, "'clip_norm' parameter"),
     ({"n_init": 0}, "'n_init' parameter"),
     ({"init": "ones"}, "'init' parameter"),
     ({"schedule": "weekly"}, "'schedule' parameter"),
     ({"class_weight": "even"}, "'class_weight' parameter"),
+    ({"class_weight": [{0: 1, 1: 2}]}, "class_weight may be a list of dicts.* y has labels in"),
+    ({"init": lambda n_in, n_out, rng: np.ones((n_in, n_out)) + 1j}, "init must return .* real"),
 ], ids=str)  # fmt: skip
 def test_bad_parameters_are_named(digits, parameters, message):
     clf = small(**parameters)
@@ -775,6 +862,21 @@ def test_one_sample_has_no_r2():
     net = MLPRegressor(hidden_layer_sizes=(2,), early_stopping=True)
     with pytest.raises(ValueError, match="X_val must have at least 2 samples"):
         net.fit(X, y, X_val=X[:1], y_val=y[:1])
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_labels_in_columns_are_validated_by_such(digits, early_stopping):
+    X, y = digits
+    labels = np.c_[y % 2, y > 4].astype(int)
+    clf = small(early_stopping=early_stopping)
+    for wrong in (y % 2, y, y.astype(str), np.c_[labels, y > 7], labels + y[:, np.newaxis]):
+        with pytest.raises(ValueError, match="y_val must be labels in 2 columns, as y is, but is"):
+            clf.fit(X, labels, X_val=X, y_val=wrong)
+    scores = []
+    for right in (labels, labels.astype(bool), scipy.sparse.csr_array(labels)):
+        scores.append(clf.fit(X, labels, X_val=X, y_val=right).validation_scores_)
+    assert scores[0] == scores[1] == scores[2]
+    assert scores[0][-1] == clf.score(X, labels) or early_stopping
 
 
 @pytest.mark.parametrize("loss", ["kl_divergence", losses.KLDivergence()])

@@ -443,6 +443,13 @@ def test_wrong_shape_of_parameters(method):
             getattr(f, method)(np.zeros(shape))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_complex_parameters(method):
+    f = make_objective()
+    with pytest.raises(ValueError, match="w must be real, got complex numbers"):
+        getattr(f, method)(f.x0 + 0j)
+
+
 @pytest.mark.parametrize("method", ["hessp", "gauss_newton_product"])
 def test_wrong_shape_of_a_direction(method):
     f = make_objective()

@@ -490,6 +490,18 @@ def test_parameters_are_an_array_of_real_numbers(w):
         Optimizer(SGD(), w)
 
 
+def test_parameters_and_gradients_are_vectors():
+    with pytest.raises(ValueError, match=r"w must be a vector, got an array of shape \(2, 2\)"):
+        Optimizer(SGD(), np.ones((2, 2)))
+    with pytest.raises(ValueError, match="g must be an array, got list"):
+        Optimizer(SGD(), np.ones(2)).update(np.ones(2), [1.0, 1.0])
+
+
+def test_a_flag_is_no_learning_rate():
+    with pytest.raises(ValueError, match=r"SGD: learning_rate must be a number .* got True"):
+        Optimizer(SGD(learning_rate=True), np.ones(2))
+
+
 class UndeclaredOfThree(NamedTuple):
     learning_rate: float = 0.1
 
@@ -506,9 +518,42 @@ class LastIsZero(NamedTuple):
         w[9_999] = 0.0
 
 
+class FirstStepIsShort(NamedTuple):
+    learning_rate: float = 0.1
+    state = ("velocity",)
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        for i in range(w.size):
+            velocity = state[0 if t == 1 else 1]
+            velocity[i] = 0.9 * velocity[i] + g[i]
+            w[i] -= learning_rate * velocity[i]
+
+
+class CountsLateSteps(NamedTuple):
+    learning_rate: float = 0.1
+    elementwise = True
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        if t > 100:
+            scalars[0] += 1
+
+
+class RemembersGains(NamedTuple):
+    learning_rate: float = 0.1
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        for i in range(w.size):
+            if g[i] > 0:
+                state[0, i] += g[i]
+
+
 @pytest.mark.parametrize(
-    ("rule", "n"), [(UndeclaredOfThree(), 3), (ThirdIsZero(), 2), (LastIsZero(), 9_999)]
-)
+    ("rule", "n"),
+    [
+        (UndeclaredOfThree(), 3), (ThirdIsZero(), 2), (LastIsZero(), 9_999),
+        (FirstStepIsShort(), 3), (CountsLateSteps(), 1), (RemembersGains(), 1),
+    ],
+)  # fmt: skip
 def test_rules_that_reach_beyond_what_there_is(rule, n):
     with pytest.raises(ValueError, match="out of bounds"):
         Optimizer(rule, np.ones(n))

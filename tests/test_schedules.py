@@ -183,6 +183,7 @@ def test_a_bad_factor_of_ours_is_refused_too():
 @pytest.mark.parametrize("build", [
     lambda: StepDecay(every=0), lambda: LinearWarmup(0), lambda: OneCycle(rise=2.0),
     lambda: CosineDecay(total_steps=0), lambda: ExponentialDecay(factor=np.nan),
+    lambda: OneCycle(initial=-1.0), lambda: OneCycle(final=np.nan), lambda: StepDecay(factor=True),
 ])  # fmt: skip
 def test_fields_out_of_their_bounds_are_refused(build):
     with pytest.raises(ValueError, match=r": \w+ must be in \["):

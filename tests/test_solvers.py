@@ -147,6 +147,14 @@ def test_loss_gets_lower(solver):
     assert net.n_passes_ >= len(net.loss_curve_)
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "bfgs", "newton", "trust-exact"])
+def test_a_fit_that_is_at_its_end_when_it_begins(solver):
+    net = regressor(solver, tol=1e3).fit(*make_data())
+    assert net.n_iter_ == 0
+    assert net.loss_curve_ == []
+    assert net.best_loss_ == net.loss_
+
+
 @no_convergence_needed
 @pytest.mark.parametrize("solver", FOR_CLASSES)
 def test_classifier_learns(solver):
@@ -243,6 +251,7 @@ def test_max_iter(solver):
 def test_annealing_uses_all_iterations():
     net = regressor("dual-annealing", max_iter=3).fit(*make_data())
     assert net.n_iter_ == 3
+    assert net.t_ == 3 * len(make_data()[0])
     assert "iteration" in net.stop_reason_
 
 

@@ -18,6 +18,7 @@ from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
 from fastgd.kernels.plan import Plan
+from fastgd.kernels.users_loss import check_loss
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**21
@@ -40,6 +41,7 @@ def data_plan(
     ``gather`` says whether the samples will be taken in another order.
     """
     check_data(layers, data, n_samples, np.dtype(dtype))
+    check_loss(loss, int(layers["n_out"][-1]), dtype)
     n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
     plan = network_plan(layers, dtype, rows, by_amx=has_products_for_amx(layers, rows))
     set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered)

@@ -361,7 +361,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             X_val is not None or getattr(self, "_kept_by_score", None) != zlib.crc32(w.data)
         ):  # fmt: skip
             # The best of before is not there any more, or was so for other samples.
-            self.best_validation_score_ = np.nan_to_num(held_out.score(w), nan=-np.inf)
+            self.best_validation_score_ = float(np.nan_to_num(held_out.score(w), nan=-np.inf))
         stochastic = self._is_stochastic
         told: tuple[Any, ...] = (X, y, sample_weight)
         if rows is not None and context is not None:

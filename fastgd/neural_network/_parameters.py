@@ -153,7 +153,8 @@ ATTRIBUTES = """
     best_loss_ : float or None
         Smallest loss; None with early stopping.
     loss_curve_ : list of float
-        Loss after each epoch or iteration, for every solver.
+        Loss after each epoch or iteration, for every solver; with 'dual-annealing' after each that
+        found a lower one.
     validation_scores_ : list of float or None
         Accuracy or R² on the held-out samples after each epoch.
     validation_loss_curve_ : list of float or None

@@ -207,7 +207,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X_val, y_val = super()._check_validation_set(X_val, y_val, dtype)
         if self._has_labels_in_columns:
             _refuse_negative_labels(y_val)
-            y_val = dense(self._label_binarizer.transform(y_val)) != 0
+            n_labels, kind = len(self._label_binarizer.classes_), type_of_target(y_val)
+            if kind != "multilabel-indicator" or y_val.shape[1] != n_labels:
+                raise ValueError(
+                    f"y_val must be labels in {n_labels} columns, as y is, but is {kind} of shape"
+                    f" {y_val.shape}."
+                )
+            y_val = dense(y_val) != 0
         return X_val, y_val
 
     @property
@@ -310,6 +316,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if isinstance(of, dict) and np.ndim(y) == 1:
             weights = compute_class_weight(of, classes=self.classes_, y=y)
             return weights[self._class_numbers(y)]
+        if isinstance(of, list) and not self._has_labels_in_columns:
+            raise ValueError(
+                "class_weight may be a list of dicts, one for each column, where y has labels in"
+                f" columns, but y is one label for each sample. Got {of!r}."
+            )
         if isinstance(of, list) and all(isinstance(one, dict) for one in of):
             of = [{0: 1.0, 1: 1.0} | one for one in of]
         return compute_sample_weight(of, y)

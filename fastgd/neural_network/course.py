@@ -39,4 +39,4 @@ class Course:
     def epoch(self) -> NDArray[Any]:
         """Train for one epoch; the parameters that the rule recommends."""
         self._runner.run(self.w)
-        return self.optimizer.solution(self.w)
+        return self._runner.solution(self.w)

@@ -31,7 +31,7 @@ def train_by_solver(
     """
     objective = problem.objective()
     recorder = _Recorder(estimator, problem, objective, w, held_out, tasks)
-    estimator.n_iter_ = 0
+    estimator.n_iter_, seen = 0, estimator.t_
     terms, grad = objective.terms_and_grad(recorder.x)
     recorder.lowest = sum(terms)
     estimator.loss_ = problem.reported(*terms)
@@ -61,6 +61,8 @@ def train_by_solver(
     finally:
         estimator.n_passes_ = objective.n_passes
     estimator.n_iter_ = min(int(result.nit), estimator.max_iter)
+    # Dual annealing does not call back in every iteration.
+    estimator.t_ = seen + estimator.n_iter_ * problem.n_samples
     estimator.stop_reason_ = str(result.message)
     x = result.x
     terms, _ = objective.terms_and_grad(x)
@@ -76,6 +78,7 @@ def train_by_solver(
         )
     w[:] = x
     estimator.loss_ = problem.reported(*terms)
+    estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
     if result.status != 0 and not recorder.stopped:
         _warn_of(estimator, result)
     return False

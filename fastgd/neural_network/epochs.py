@@ -26,6 +26,7 @@ from fastgd.kernels.epoch import (
 from fastgd.kernels.layout import (
     make_room_for_gradient,
     multiplications,
+    parameter_views,
     plans_of_team,
     set_parts,
     team_size,
@@ -94,7 +95,7 @@ class EpochRunner:
         # Drawn only where it is needed: otherwise the draws would not be scikit-learn's.
         seed = random_state.randint(2**31 - 1) if dropout else 0
         dropout_masks = dropout_part(Dropout(seed), problem.dtype) if dropout else NOTHING
-        self._schedule = schedule
+        self._schedule, self._max_norm = schedule, limits.max_norm
         self._totals = aligned_zeros(4 + problem.layers.size, np.float64)
         self._updates = aligned_zeros(1, np.int64)
         work = multiplications(problem.layers, batch_size)
@@ -147,6 +148,15 @@ class EpochRunner:
             last = min(first + self._pace.n_batches, self.n_batches)
             self._run_slice(first, last, helpers)
             first = last
+
+    def solution(self, w: NDArray[Any]) -> NDArray[Any]:
+        """What the rule recommends after its last step: ``w``, or an average within the limits."""
+        solution = self.optimizer.solution(w)
+        if solution is not w and self._max_norm > 0.0:
+            for weights in parameter_views(solution, self.problem.layers)[0]:
+                norms = np.linalg.norm(weights.astype(np.float64), axis=0)
+                weights *= self._max_norm / np.maximum(norms, self._max_norm)
+        return solution
 
     def _run_slice(self, first: int, last: int, helpers: Helpers | None) -> None:
         optimizer = self.optimizer

@@ -46,11 +46,13 @@ class FittedNetwork(Settings, ABC):
         NotFittedError
             Neither ``fit`` nor ``objective`` has been called.
         ValueError
-            The shape is another, or not all numbers are finite.
+            The shape is another, or not all numbers are real and finite.
         """
         check_is_fitted(self, "coefs_")
         sizes = sizes_of(self.coefs_)
         old = flat_parameters(self.coefs_, self.intercepts_, sizes)
+        if np.iscomplexobj(w):
+            raise ValueError("w must be real, got complex numbers.")
         with np.errstate(over="ignore"):  # of which is told below
             w = np.array(w, old.dtype)
         if w.shape != old.shape:

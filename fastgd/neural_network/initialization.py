@@ -75,14 +75,17 @@ def initial_parameters(
     weights, biases = 0, n_weights
     for fan_in, fan_out, activation in zip(sizes[:-1], sizes[1:], activations, strict=True):
         if callable(init):
-            drawn = np.asarray(init(fan_in, fan_out, random_state), np.float64)
-            layer = drawn, np.zeros(fan_out)
+            drawn = np.asarray(init(fan_in, fan_out, random_state))
+            kind = np.complex128 if np.iscomplexobj(drawn) else np.float64
+            layer = drawn.astype(kind), np.zeros(fan_out)
         else:
             layer = INITIALIZERS[init](random_state, fan_in, fan_out, activation)
-        if layer[0].shape != (fan_in, fan_out) or not np.isfinite(layer[0]).all():
+        drawn = layer[0]
+        is_real = drawn.dtype == np.float64
+        if drawn.shape != (fan_in, fan_out) or not (is_real and np.isfinite(drawn).all()):
             raise ValueError(
-                f"init must return finite weights of shape {(fan_in, fan_out)},"
-                f" got an array of shape {layer[0].shape} from {init!r}."
+                f"init must return finite real weights of shape {(fan_in, fan_out)},"
+                f" got an array of shape {drawn.shape} and {drawn.dtype} from {init!r}."
             )
         w[weights : weights + fan_in * fan_out] = np.ravel(layer[0])
         w[biases : biases + fan_out] = layer[1]

@@ -25,6 +25,10 @@ DEFAULT_RATE = 0.001
 _PARAMETER_NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 
 
+def _is_count(size: Any) -> bool:
+    return isinstance(size, Integral) and not isinstance(size, bool) and int(size) > 0
+
+
 class Settings(BaseEstimator):
     """Reads the parameters of an estimator, and complains of those that do not go together."""
 
@@ -40,8 +44,8 @@ class Settings(BaseEstimator):
         sizes = self.hidden_layer_sizes
         sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        if any(not _is_count(size) for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, and whole numbers, got {sizes}.")
         return tuple(int(size) for size in sizes)
 
     def _per_hidden_layer(self, name: str, n_hidden: int) -> tuple[Any, ...]:

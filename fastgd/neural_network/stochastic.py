@@ -71,7 +71,7 @@ def train_by_epochs(
         if estimator.n_iter_ == 0:
             estimator.loss_ = runner.mean_loss
     if not incremental:
-        w[:] = best_w if estimator.early_stopping else runner.optimizer.solution(w)
+        w[:] = best_w if estimator.early_stopping else runner.solution(w)
     return interrupted
 
 
@@ -81,7 +81,7 @@ def _goes_on(
 ) -> bool:  # fmt: skip
     """Record an epoch; whether another one follows."""
     _record_epoch(estimator, runner)
-    solution = runner.optimizer.solution(w)
+    solution = runner.solution(w)
     if held_out is not None:
         improved = _record_validation(estimator, held_out, solution)
         if estimator.early_stopping and improved:
@@ -159,6 +159,7 @@ def _count_no_improvement(estimator: Any) -> None:
             estimator.best_validation_score_ = score
     else:
         worse = estimator.loss_ > estimator.best_loss_ - estimator.tol
+        worse = worse or not np.isfinite(estimator.loss_)
         estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
         if estimator.validation_scores_:
             estimator.best_validation_score_ = max(
@@ -174,6 +175,9 @@ def _stops(estimator: Any, runner: EpochRunner, policy: str) -> bool:
         f"{what} did not improve more than tol={estimator.tol:f} for"
         f" {estimator.n_iter_no_change} consecutive epochs."
     )
+    if not np.isfinite(estimator.loss_):
+        reason += f" The loss is {estimator.loss_}: the data may need to be scaled."
+        warnings.warn(reason, ConvergenceWarning, stacklevel=5)
     optimizer = runner.optimizer
     if policy != "adaptive":
         decision = "Stopping."

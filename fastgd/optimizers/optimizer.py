@@ -18,11 +18,10 @@ from fastgd.kernels.layout import CHUNK_PARAMETERS
 from fastgd.kernels.parts import Part
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import together
+from fastgd.optimizers.users_rule import check_indices, names_of
 
 # Parameters from which an update of a single vector is worth starting a thread.
 WORTH_THREADS = 1_500_000
-# Parameters for which a step in plain Python takes no time that anybody notices.
-FEW = 4096
 
 
 def is_rule(candidate: object) -> bool:
@@ -32,52 +31,6 @@ def is_rule(candidate: object) -> bool:
         and "learning_rate" in getattr(candidate, "_fields", ())
         and callable(getattr(candidate, "step", None))
     )
-
-
-def check_indices(rule: Any, n: int, dtype: Any) -> None:
-    """Run one step of a user's rule in plain Python, which notices what compiled code does not.
-
-    Raises
-    ------
-    ValueError
-        The step reaches for what is not there: a state array or a scalar that the rule has not
-        declared, or a parameter.
-    """
-    # An elementwise rule gets any part of the parameters.
-    n_few = min(n, 2 if getattr(rule, "elementwise", False) else FEW)
-    error = _index_error(rule, n_few, dtype)
-    if error is not None and n_few == FEW < n:
-        error = _index_error(rule, n, dtype)
-    if error is not None:
-        raise ValueError(
-            f"{type(rule).__name__}.step: {error}. The rule declares the state arrays"
-            f" {_names(rule, 'state')} and the scalars {_names(rule, 'scalars')}; name all that the"
-            " step uses in its class attributes state and scalars."
-        ) from error
-
-
-def _index_error(rule: Any, n: int, dtype: Any) -> IndexError | None:
-    w, g = np.zeros((2, n), dtype)
-    state = np.zeros((len(_names(rule, "state")), n), dtype)
-    scalars = np.zeros(len(_names(rule, "scalars")))
-    try:
-        with np.errstate(all="ignore"):
-            rule.step(w, g, state, scalars, 1, rule.learning_rate)
-    except IndexError as error:
-        return error
-    except Exception:
-        return None  # compiled code may well do what Python does not
-    return None
-
-
-def _names(rule: Any, attribute: str) -> tuple[str, ...]:
-    names = getattr(rule, attribute, ())
-    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            f"{type(rule).__name__}: {attribute} must be a tuple of names, such as ('average',),"
-            f" got {names!r}."
-        )
-    return tuple(names)
 
 
 class Optimizer:
@@ -109,9 +62,11 @@ class Optimizer:
         if not isinstance(w, np.ndarray) or w.dtype not in (np.float32, np.float64):
             found = w.dtype if isinstance(w, np.ndarray) else type(w).__name__
             raise ValueError(f"w must be an array of dtype float32 or float64, got {found}.")
+        if w.ndim != 1:
+            raise ValueError(f"w must be a vector, got an array of shape {w.shape}.")
         self.rule = checked(rule)
         solution = getattr(rule, "solution", None)
-        names, scalar_names = _names(rule, "state"), _names(rule, "scalars")
+        names, scalar_names = names_of(rule, "state"), names_of(rule, "scalars")
         if solution is not None and solution not in names:
             raise ValueError(f"solution must be one of the rule's state {names}, got {solution!r}.")
         if not is_ours(type(rule)):
@@ -176,6 +131,8 @@ class Optimizer:
         """
         n, dtype = self._expects
         for name, a in (("w", w), ("g", g)):
+            if not isinstance(a, np.ndarray):
+                raise ValueError(f"{name} must be an array, got {type(a).__name__}.")
             if a.shape != (n,) or a.dtype != dtype or not a.flags.c_contiguous:
                 raise ValueError(
                     f"{name} must be a contiguous array of shape ({n},) and dtype {dtype},"

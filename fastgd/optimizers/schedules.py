@@ -105,7 +105,9 @@ class OneCycle:
     final: float = 1 / 250_000
 
     def __post_init__(self) -> None:
-        _check(self, total_steps=(1, sys.maxsize), rise=(0, 1))
+        _check(
+            self, total_steps=(1, sys.maxsize), rise=(0, 1), initial=(0, np.inf), final=(0, np.inf)
+        )
 
     def __call__(self, step: Any) -> Any:
         # The top may lie before the first step: then all go down.
@@ -131,7 +133,8 @@ def _check(schedule: Any, **bounds: tuple[float, float]) -> None:
         value = getattr(schedule, name)
         if value is None:
             continue
-        if not (isinstance(value, Real) and low <= float(value) <= high):
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (is_number and low <= float(value) <= high):
             raise ValueError(
                 f"{type(schedule).__name__}: {name} must be in [{low:g}, {high:g}], got {value!r}."
             )

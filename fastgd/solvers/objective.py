@@ -370,6 +370,8 @@ class Objective:
             return together(kernel, plans, n_threads, *arguments)
 
     def _checked(self, name: str, vector: NDArray[Any]) -> NDArray[Any]:
+        if np.iscomplexobj(vector):
+            raise ValueError(f"{name} must be real, got complex numbers.")
         vector = np.ascontiguousarray(vector, self.dtype)
         if vector.shape != (self.n_parameters,):
             raise ValueError(
