@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -85,9 +86,11 @@ def compare(
     All solvers of a problem and a seed begin with the same weights.  A pass is one value with its
     gradient over all training samples; an epoch of mini-batches is one pass.  Compilation and
     evaluation are off the clock.  Ctrl-C keeps what is finished: both files are written, and
-    --resume goes on from there.
+    --resume goes on from there.  A file with runs that the new comparison has not is left alone:
+    the new one goes beside it.
     """
     _check_target(json_file, "--json")
+    page_beside = html_file is None
     html_file = _page_of(json_file, html_file, resume)
     if trials not in TRIALS:
         allowed = ", ".join(map(str, TRIALS))
@@ -107,10 +110,14 @@ def compare(
             )  # fmt: skip
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
-    comparison.to_json(json_file)
+    place = _place_beside(json_file, comparison)
+    if place != json_file:
+        typer.echo(f"{json_file} has runs that this comparison has not, and stays as it is")
+        html_file = place.with_suffix(".html") if page_beside else html_file
+    comparison.to_json(place)
     comparison.to_html(html_file)
     _tell(comparison)
-    typer.echo(f"runs written to {json_file}, the page to {html_file}")
+    typer.echo(f"runs written to {place}, the page to {html_file}")
 
 
 @app.command()
@@ -185,11 +192,11 @@ def study(
         _check_target(picture, "--out")
     for one, picture in pictures.items():
         result = STUDIES[one]()
-        console.print(study_table(result))
-        console.print(result.conclusion)
         figure = result.plot()
         figure.savefig(picture, dpi=130)
         pyplot.close(figure)
+        console.print(study_table(result))
+        console.print(result.conclusion)
         typer.echo(f"picture written to {picture}")
 
 
@@ -278,6 +285,21 @@ def _page_of(json_file: Path, html_file: Path | None, resume: Path | None = None
             message = f"the page would overwrite the runs in {runs}."
             raise typer.BadParameter(message, param_hint="--html")
     return html_file
+
+
+def _place_beside(json_file: Path, comparison: Comparison) -> Path:
+    """The file itself, or one beside it, where a file has runs that would be lost."""
+    runs = {run.key for run in comparison.runs}
+    place = json_file
+    for number in itertools.count(2):
+        try:
+            kept = Comparison.from_json(place).runs if place.is_file() else []
+        except (ValueError, OSError):
+            kept = []
+        if runs.issuperset(run.key for run in kept):
+            break
+        place = json_file.with_stem(f"{json_file.stem}-{number}")
+    return place
 
 
 def _read(path: Path, option: str) -> Comparison:

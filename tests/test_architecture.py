@@ -25,6 +25,7 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for pat
 
 # From the roof to the ground.  A room may import those below it, never one beside or above it.
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"comparison", "studies", "warmup"},
     {"neural_network"},

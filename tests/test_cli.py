@@ -329,6 +329,41 @@ def test_what_was_interrupted_can_be_finished(monkeypatch, tmp_path):
 
 
 @warns
+def test_a_finished_comparison_is_not_lost_to_an_interrupted_one(monkeypatch, tmp_path):
+    path, show = tmp_path / "runs.json", cli._Bars.show
+    whole = compared(path)
+    before = path.read_bytes(), path.with_suffix(".html").read_bytes()
+
+    def show_until_third(self, what, n_done, n_total):
+        show(self, what, n_done, n_total)
+        if (what, n_done) == ("runs", 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli._Bars, "show", show_until_third)
+    result = compare(path)
+    assert f"{path.name} has runs that this comparison has not" in words(result.stdout)
+    assert f"Only 2 of {len(whole.runs)} runs are finished." in words(result.stdout)
+    assert (path.read_bytes(), path.with_suffix(".html").read_bytes()) == before
+    part = Comparison.from_json(tmp_path / "runs-2.json")
+    assert len(part.runs) == 2
+    assert (tmp_path / "runs-2.html").exists()
+
+
+def test_runs_that_are_not_asked_for_again_are_not_lost(tmp_path):
+    path = tmp_path / "runs.json"
+    two, before = compared(path, solvers="momentum,lbfgs"), path.read_bytes()
+    result = compare(path, solvers="momentum", resume=path)
+    assert result.exit_code == 0, result.output
+    assert path.read_bytes() == before
+    one = Comparison.from_json(tmp_path / "runs-2.json")
+    assert courses(one.runs) == courses(two.runs_of(one.problems[0], "momentum"))
+    # What has all of them takes their place.
+    compared(path, solvers="momentum,lbfgs,adam", resume=path)
+    assert Comparison.from_json(path).solvers == ["momentum", "lbfgs", "adam"]
+    assert not (tmp_path / "runs-3.json").exists()
+
+
+@warns
 def test_nobody_is_said_to_have_missed_what_was_interrupted(monkeypatch, tmp_path):
     """The second solver has not run: that it reached no target is not known."""
     path, show = tmp_path / "part.json", cli._Bars.show
@@ -401,6 +436,12 @@ DAMAGED = {
     "a curve is missing": lambda text: text.replace('"objective"', '"objection"'),
     "a curve is empty": lambda text: re.sub(r'"passes": \[[^]]*\]', '"passes": []', text),
     "no solver": lambda text: json.dumps(json.loads(text) | {"solvers": []}),
+    "text in a curve": lambda text: re.sub(r'"seconds": \[0.0', '"seconds": ["q"', text),
+    "nothing in a curve": lambda text: re.sub(r'"objective": \[[^,]*', '"objective": [null', text),
+    "text for a number": lambda text: re.sub(r'"final": [^,]*,', '"final": null,', text),
+    "text for a budget": lambda text: re.sub(r'"passes": [\d.]+, ', '"passes": "x", ', text),
+    "no provenance": lambda text: json.dumps(json.loads(text) | {"provenance": None}),
+    "text for the seeds": lambda text: json.dumps(json.loads(text) | {"seeds": "q"}),
     "an unknown mode": lambda text: text.replace('"optimisation"', '"guessing"'),
     "an undeclared solver": lambda text: json.dumps(json.loads(text) | {"declared": {}}),
     "of another problem": lambda text: re.sub(

@@ -37,7 +37,7 @@ from fastgd.comparison.function_objective import FunctionObjective
 from fastgd.comparison.page import page
 from fastgd.comparison.problems import Figures, NetworkInstance, as_problems
 from fastgd.comparison.reference import REPEATS, Reference, cost_ratios, reference
-from fastgd.comparison.runs import DERIVATIVE_FREE, MOST_POINTS, CostRatios, run_solver
+from fastgd.comparison.runs import DERIVATIVE_FREE, run_solver
 from fastgd.comparison.solvers import DEFAULT_SOLVERS, as_solvers, description
 from fastgd.comparison.tuning import (
     FIRST_TUNING_SEED,
@@ -49,6 +49,7 @@ from fastgd.comparison.tuning import (
     on_edge,
     tune,
 )
+from fastgd.comparison.watch import MOST_POINTS, CostRatios
 from fastgd.kernels.losses import identity_link, sum_pointwise
 from fastgd.optimizers import OPTIMIZERS, SGD, Adam
 from fastgd.solvers import SOLVERS as WHOLE_OBJECTIVE
@@ -619,6 +620,58 @@ def test_gap_is_the_share_of_the_way_that_is_left(value, gap):
 
 def test_there_is_no_way_from_a_minimum():
     assert Reference(1.0, 1.0, 1.0, 1.0).gap(1.0, "optimisation") == 0
+    assert Reference(1.0, 1.0, 1.0, 1.0).gap(1.5, "optimisation") == np.inf
+
+
+def test_a_wrong_gradient_is_told_of():
+    with pytest.warns(UserWarning, match="rosen: nothing lower was found than where seed 0 begins"):
+        quickly(
+            ["adam"], (scipy.optimize.rosen, lambda x: -scipy.optimize.rosen_der(x), [0.5, 0.5])
+        )
+
+
+@pytest.mark.parametrize("passes", [100, 1_000, 10_000])
+def test_costs_to_a_target_do_not_depend_on_the_budget(passes):
+    """However few points of a long run are kept."""
+    result = quickly(["momentum", "adam"], "quadratic-1e2", seeds=2, budget=passes)
+    costs = [result.costs("quadratic-1e2", name, 0.1, "passes").tolist() for name in result.solvers]
+    short = quickly(["momentum", "adam"], "quadratic-1e2", seeds=2, budget=100)
+    for name, known in zip(result.solvers, costs, strict=True):
+        expected = short.costs("quadratic-1e2", name, 0.1, "passes")
+        np.testing.assert_array_equal(known, np.where(np.isfinite(expected), expected, known))
+
+
+def test_a_problem_that_fails_later_loses_nothing():
+    calls = itertools.count()
+
+    def load():
+        if next(calls) > 6:
+            raise OSError("the disk is gone")
+        return samples()
+
+    problem = NetworkProblem("late", NET.estimator, load)
+    result = quickly(["adam", "sgd"], [BOWL, problem], seeds=2)
+    assert [run.status for run in result.runs if run.problem == BOWL.name] == ["finished"] * 4
+    late = [run for run in result.runs if run.problem == "late"]
+    assert len(late) == 4
+    assert late[-1].status == "failed"
+    assert late[-1].stop_reason == "OSError: the disk is gone"
+
+
+def test_a_problem_that_cannot_go_on_leaves_what_was_finished():
+    values = itertools.count()
+    restless = FunctionProblem("restless", lambda x: float(next(values)), lambda x: x, [1.0])
+    with pytest.warns(UserWarning, match="has what was finished before ValueError"):
+        result = quickly(["adam"], [BOWL, restless], seeds=2)
+    assert [run.problem for run in result.runs] == [BOWL.name] * 2
+
+
+def test_a_method_that_ends_the_process_is_a_failure():
+    def method(fun, x0, **options):
+        raise SystemExit("enough")
+
+    result = quickly([Solver("quits", method), "adam"], BOWL, seeds=1)
+    assert {run.solver: run.status for run in result.runs}["quits"] == "failed"
 
 
 def test_known_minimum_is_the_reference():
@@ -810,6 +863,25 @@ def test_table_is_sorted_and_counts():
     assert rows[0]["seconds"] == 10 * 3 + 20 + 21 + 20
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nope", "sgd", "adam"), r"problem must be one of .* got 'nope'"),
+        (("bowl", "zzz", "adam"), r"first must be one of .* got 'zzz'"),
+        (("bowl", "sgd", "zzz"), r"second must be one of .* got 'zzz'"),
+        (("bowl", "sgd", "adam", "hours"), "axis must be one of passes, seconds, got 'hours'"),
+    ],
+)
+def test_verdict_of_what_is_not_there(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        quickly(["sgd", "adam"], BOWL, seeds=1).verdict(*arguments)
+
+
+def test_a_class_is_no_estimator():
+    with pytest.raises(ValueError, match=r"such as MLPRegressor\(\), got the class MLPRegressor"):
+        quickly("sgd", (MLPRegressor, *samples()))
+
+
 def test_verdict_is_at_the_hardest_target_that_one_reaches():
     race = made({"a": {"p": [5, 6, 7]}, "b": {"p": [50, 60, 70]}})
     verdict = race.verdict("p", "a", "b")
@@ -830,7 +902,7 @@ def test_summary_is_computed():
     assert "slow needed fewer passes than fast on 2 of 2 problems" in " ".join(turned.summary())
     first = made(RACE).summary()[0]
     assert "3 solvers on 2 problems with 3 seeds each" in first
-    assert "within 1e-05 of the lowest known value on 2 of 2 problems" in made(RACE).summary()[1]
+    assert "at most 1e-05 of the way to the reference on 2 of 2 problems" in made(RACE).summary()[1]
 
 
 def test_summary_of_twins_shows_no_difference():
@@ -1669,9 +1741,12 @@ def test_normal_equations_are_measured_for_who_asks_for_them(monkeypatch):
         (lambda x: np.nan, lambda x: 2 * x),
         (lambda x: np.inf, lambda x: 2 * x),
         (lambda x: float(x @ x), lambda x: 1 / 0),
+        (lambda x: float(x @ x), lambda x: -2 * x),
+        (lambda x: float(x @ x), lambda x: np.zeros(3)),
     ],
-    ids=["no number", "no value", "no gradient"],
+    ids=["no number", "no value", "no gradient", "a wrong gradient", "a gradient of another shape"],
 )
+@pytest.mark.filterwarnings("ignore:.*Is the gradient right?")
 def test_nobody_reaches_what_is_not_known(fun, grad):
     result = quickly(["adam", "lbfgs"], (fun, grad, [1.0, 2.0]), budget=20)
     assert all(solved == 0 for row in result.table() for solved in row["solved"].values())

@@ -110,6 +110,13 @@ def test_wrong_arguments(call, message):
         call()
 
 
+@pytest.mark.parametrize("solver", ["newton-cg", "trust-krylov", "newton"])
+def test_solvers_that_ask_for_second_derivatives(solver):
+    """They get differences of the gradient, good enough for a valley."""
+    paths = function_surface("valley", solver, n_steps=20).paths
+    np.testing.assert_allclose(paths[solver][-1], 0.0, atol=1e-6)
+
+
 def test_a_solver_that_does_not_call_back_is_stopped():
     surface = function_surface("saddle", "dual-annealing", n_steps=5)
     assert len(surface.paths["dual-annealing"]) <= 6

@@ -1,18 +1,21 @@
 """The studies: what they measure is what theory says, and their sentences follow their numbers."""
 
 import functools
+import io
 import math
 import re
 
 import matplotlib
 import numpy as np
 import pytest
+from rich.console import Console
 
 from fastgd.neural_network import MLPRegressor
 from fastgd.optimizers import OPTIMIZERS
 from fastgd.studies import STUDIES
 from fastgd.studies.learning_rate import largest_eigenvalue
-from fastgd.studies.study import diabetes
+from fastgd.studies.study import Study, diabetes
+from fastgd.studies.table import study_table
 
 matplotlib.use("Agg")
 
@@ -38,6 +41,16 @@ def test_a_study_has_a_table_a_sentence_and_a_picture(name):
     figure = study.plot()
     assert all(ax.has_data() and ax.get_xlabel() for ax in figure.axes)
     matplotlib.pyplot.close(figure)
+
+
+def test_no_number_of_a_table_is_cut():
+    rows = [("a rule of some length", 1.23456e-4, 123.4)] * 2
+    columns = ("the first column", "a very long name of a column", "another one")
+    table = study_table(Study("What?", columns, rows, "So.", lambda figure: None))
+    console = Console(width=45, file=io.StringIO())
+    console.print(table)
+    told = console.file.getvalue()
+    assert told.count("0.0001235") == told.count("123.4") == 2
 
 
 def test_the_largest_eigenvalue_is_that_of_the_hessian():

@@ -20,8 +20,9 @@ from fastgd.comparison.problems import (
     NetworkProblem,
 )
 from fastgd.comparison.result import Comparison
-from fastgd.comparison.runs import Budget, Run
+from fastgd.comparison.runs import Run
 from fastgd.comparison.solvers import SOLVERS, Solver
+from fastgd.comparison.watch import Budget
 
 __all__ = [
     "PROBLEMS",

@@ -13,11 +13,12 @@ import joblib
 
 from fastgd.comparison.problems import FunctionProblem, Problem, as_problems
 from fastgd.comparison.provenance import provenance
-from fastgd.comparison.reference import Reference, cost_ratios, reference
+from fastgd.comparison.reference import Reference, cost_ratios, n_reached, reference
 from fastgd.comparison.result import MODES, TRACKS, Comparison
-from fastgd.comparison.runs import Budget, Run, run_solver, single_threaded
+from fastgd.comparison.runs import Run, failed_run, run_solver, single_threaded
 from fastgd.comparison.solvers import Solver, as_solvers, description
 from fastgd.comparison.tuning import FIRST_TUNING_SEED, TRIALS, Tuned, tune
+from fastgd.comparison.watch import Budget
 
 # Learning rates of the sensitivity, as multiples of the one that is used.
 RATE_FACTORS = (0.1, 0.3, 3.0, 10.0)
@@ -80,7 +81,7 @@ def compare(
     Returns
     -------
     comparison : Comparison
-        Of what was finished, if Ctrl-C ended it early.
+        Of what was finished, if Ctrl-C or an error ended it early.
 
     Raises
     ------
@@ -108,6 +109,13 @@ def compare(
             _run_all(what, jobs, keep, n_jobs, progress)
     except KeyboardInterrupt:
         warnings.warn("Comparison interrupted: it has what was finished.", stacklevel=2)
+    except Exception as error:
+        if not comparison.runs:
+            raise
+        warnings.warn(
+            f"The comparison has what was finished before {type(error).__name__}: {error}",
+            stacklevel=2,
+        )
     names = {name: i for i, name in enumerate(comparison.problems)}
     order = {name: i for i, name in enumerate(comparison.solvers)}
     comparison.runs.sort(key=lambda run: (names[run.problem], order[run.solver], run.seed))
@@ -277,6 +285,13 @@ def _references(request: Request, comparison: Comparison) -> Stage:
         of_seeds = comparison.references.setdefault(name, [])
         of_seeds.append(found)  # results come in the order of the jobs
         assert len(of_seeds) == seed + 1
+        lost = [math.isfinite(one.initial) and math.isnan(one.lowest) for one in of_seeds]
+        if lost[-1] and not any(lost[:-1]):
+            warnings.warn(
+                f"{name}: nothing lower was found than where seed {seed} begins. Is the gradient"
+                " right? No solver will count as having solved it.",
+                stacklevel=2,
+            )
 
     return "references", jobs, keep
 
@@ -350,10 +365,23 @@ def _job(
     request: Request, comparison: Comparison, solver: Solver, problem: Problem, seed: int,
     settings: dict[str, float],
 ) -> Job:  # fmt: skip
+    begin = comparison.references[problem.name][seed]
     return partial(
-        run_solver, solver, problem, seed, budget=request.budget, mode=request.mode,
-        ratios=comparison.ratios[problem.name], settings=settings,
+        _run_or_failure, solver, problem, seed, begin, settings, budget=request.budget,
+        mode=request.mode, ratios=comparison.ratios[problem.name],
+        n_reached=partial(n_reached, begin, comparison.targets, request.mode),
     )  # fmt: skip
+
+
+def _run_or_failure(
+    solver: Solver, problem: Problem, seed: int, begin: Reference, settings: dict[str, float],
+    **options: Any,
+) -> Run:  # fmt: skip
+    """A run, or the record of one that could not begin: it must not end the others."""
+    try:
+        return run_solver(solver, problem, seed, settings=settings, **options)
+    except Exception as error:
+        return failed_run(solver, problem, seed, settings, begin, error)
 
 
 def _run_all(

@@ -7,6 +7,7 @@ unit to the weights, so that networks can be compared (Li, Xu, Taylor, Studer & 
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from typing import Any, NamedTuple
@@ -16,8 +17,9 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from fastgd.comparison.problems import FunctionProblem, NetworkProblem, as_problems
-from fastgd.comparison.runs import Budget, CostRatios, Watch, follow
+from fastgd.comparison.runs import follow
 from fastgd.comparison.solvers import Solver, as_solvers
+from fastgd.comparison.watch import Budget, CostRatios, Watch
 from fastgd.kernels.layout import parameter_views
 from fastgd.optimizers import SGD, Adagrad, Adam, RMSprop
 
@@ -107,6 +109,8 @@ LANDSCAPES: dict[str, Landscape] = {
     ),
 }  # fmt: skip
 
+# Length of a step from which second derivatives are taken.
+DIFFERENCE = 1e-5
 # Rates that suit functions of two variables, some of which are steep.
 FOR_FUNCTIONS = (
     Solver("gradient descent", SGD(learning_rate=1e-3)),
@@ -160,6 +164,12 @@ def path(solver: Solver, problem: Any, seed: int, n_steps: int) -> NDArray[np.fl
     return np.array(watch.points)
 
 
+def _hessian_product(grad: Any, x: NDArray[Any], v: NDArray[Any]) -> NDArray[np.float64]:
+    """By a central difference of the gradient, near enough for a picture."""
+    step = DIFFERENCE / max(float(np.linalg.norm(v)), DIFFERENCE)
+    return np.asarray((grad(x + step * v) - grad(x - step * v)) / (2 * step), np.float64)
+
+
 def function_surface(
     name: str = "rosenbrock", solvers: Any = FOR_FUNCTIONS, n_steps: int = STEPS
 ) -> Surface:
@@ -182,8 +192,9 @@ def function_surface(
     landscape = LANDSCAPES[name]
     # Exactly the start: seeds would scatter around it.
     problem = FunctionProblem(
-        name, landscape.fun, landscape.grad, lambda rng: np.array(landscape.start)
-    )
+        name, landscape.fun, landscape.grad, lambda rng: np.array(landscape.start),
+        hessp=functools.partial(_hessian_product, landscape.grad),
+    )  # fmt: skip
     left, right, bottom, top = landscape.box
     a, b = np.linspace(left, right, 161), np.linspace(bottom, top, 161)
     values = np.array([[landscape.fun(np.array([x, y])) for x in a] for y in b])

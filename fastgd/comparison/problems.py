@@ -328,6 +328,9 @@ def _is_of_three(first: Any, second: Any) -> bool:
 
 
 def _of_three(first: Any, second: Any, third: Any) -> Problem:
+    if isinstance(first, type):
+        name = first.__name__
+        raise ValueError(f"problems must have an estimator such as {name}(), got the class {name}.")
     if not hasattr(first, "objective"):
         return FunctionProblem(getattr(first, "__name__", "function"), first, second, third)
     X = scipy.sparse.csr_array(second) if scipy.sparse.issparse(second) else np.asarray(second)

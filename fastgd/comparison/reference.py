@@ -18,7 +18,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from fastgd.comparison.problems import FunctionProblem, Problem
-from fastgd.comparison.runs import CostRatios
+from fastgd.comparison.watch import CostRatios
 from fastgd.optimizers import Adam
 
 # Iterations of the reference runs: several times what a budget pays for.
@@ -26,6 +26,8 @@ LONG = 1_000
 # Epochs of the run that freezes the validation target.
 LONG_LEARNING = 300
 REPEATS = 7
+# L-BFGS-B's status where it finds nothing lower along its direction.
+ABNORMAL = 2
 # Relative difference of two initial objectives that are the same but for rounding.
 SAME_START = 1e-6
 
@@ -68,7 +70,17 @@ class Reference(NamedTuple):
         # Without both ends of the way nobody can tell where on it a value lies.
         if not all(map(math.isfinite, (value, first, last))):
             return math.inf
-        return max(value - last, 0.0) / (first - last) if first > last else 0.0
+        if first > last:
+            return max(value - last, 0.0) / (first - last)
+        return 0.0 if value <= last else math.inf
+
+
+def n_reached(
+    reference: Reference, targets: tuple[float, ...], mode: str, value: float, validation: float
+) -> int:
+    """How many targets an objective, or in learning a validation loss, reaches."""
+    gap = reference.gap(value if mode == "optimisation" else validation, mode)
+    return sum(gap <= target for target in targets)
 
 
 def reference(problem: Problem, seed: int, mode: str) -> Reference:
@@ -91,19 +103,20 @@ def reference(problem: Problem, seed: int, mode: str) -> Reference:
         values.append(value)
         return value, gradient
 
-    complained = True
+    found_no_way = True
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         # A function may be defined only here and there; what was reached until it complains counts.
         with contextlib.suppress(Exception):
-            scipy.optimize.minimize(
+            result = scipy.optimize.minimize(
                 value_and_gradient, objective.x0, jac=True, method="L-BFGS-B",
                 callback=look if learning else None,
                 options={
                     "maxiter": LONG, "maxfun": 2 * LONG, "gtol": 1e-10, "ftol": 0.0, "maxcor": 30
                 },
             )  # fmt: skip
-            complained = False
+            # Where it begins at a minimum, it ends there without a search along a line.
+            found_no_way = result.status == ABNORMAL
         if learning:
             scipy.optimize.minimize(
                 objective.fun_and_grad, objective.x0, jac=True, method=Adam(learning_rate=0.01),
@@ -112,7 +125,7 @@ def reference(problem: Problem, seed: int, mode: str) -> Reference:
     lowest = _lowest(values)
     if isinstance(problem, FunctionProblem) and problem.minimum is not None:
         lowest = float(problem.minimum)
-    elif complained and not lowest < values[0]:
+    elif found_no_way and not lowest < values[0]:
         lowest = math.nan  # that nothing lower was found says nothing
     return Reference(float(values[0]), lowest, held_out[0], _lowest(held_out))
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastgd._files import write_whole
 from fastgd.comparison.reference import Reference
-from fastgd.comparison.runs import Budget, CostRatios, Run
+from fastgd.comparison.runs import Run
 from fastgd.comparison.statistics import (
     Profile,
     Verdict,
@@ -28,6 +29,7 @@ from fastgd.comparison.statistics import (
     values_at,
 )
 from fastgd.comparison.tuning import FIRST_TUNING_SEED, Trial, Tuned
+from fastgd.comparison.watch import Budget, CostRatios
 
 FORMAT, READABLE = 2, (1, 2)
 # Shares of the way from f₀ to f_L that may be left.
@@ -87,6 +89,11 @@ class Comparison:
     descriptions: dict[str, str] = field(default_factory=dict)
 
     # Runs and curves.
+
+    @property
+    def n_missing(self) -> int:
+        """Number of runs that are not finished, of all that it is to have."""
+        return len(self.solvers) * len(self.problems) * self.seeds - len(self.runs)
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -192,7 +199,18 @@ class Comparison:
         """Which of two solvers is cheaper; at the hardest target that one of them reaches.
 
         None if neither reaches any, or there is no seed with both.
+
+        Raises
+        ------
+        ValueError
+            There is no such problem, solver or axis.
         """
+        for name, value, allowed in (
+            ("problem", problem, self.problems), ("first", first, self.solvers),
+            ("second", second, self.solvers), ("axis", axis, AXES),
+        ):  # fmt: skip
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
         common = self.common_seeds(problem, first, second)
         if not common:
             return None
@@ -245,6 +263,10 @@ class Comparison:
         for name, value, allowed in (("mode", self.mode, MODES), ("track", self.track, TRACKS)):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}.")
+        if not isinstance(self.seeds, int):
+            raise ValueError(f"seeds must be a whole number, got {self.seeds!r}.")
+        if not set(self.solvers) <= set(self.declared):
+            raise ValueError(f"Of the solvers {self.solvers} not all are declared.")
         self._check_runs()
         self._check_tuning()
 
@@ -311,7 +333,9 @@ class Comparison:
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is not a comparison written by fastgd.") from error
         if number not in READABLE:
-            raise ValueError(f"{path} has the format {number}, but this version reads {READABLE}.")
+            raise ValueError(
+                f"{path} has the format {number!r}, but this version reads {READABLE}."
+            )
         try:
             comparison = cls(**_revived(record))
             comparison.check()
@@ -368,14 +392,16 @@ def _plain(value: Any) -> Any:
 
 def _revived(record: dict[str, Any]) -> dict[str, Any]:
     return record | {
-        "budget": Budget(**_numbers(record["budget"])),
+        "budget": Budget(**_all_numbers(record["budget"])),
         "runs": [_run(run) for run in record["runs"]],
         "sensitivity": [_run(run) for run in record["sensitivity"]],
         "references": {
-            name: [Reference(**_numbers(one)) for one in seeds]
+            name: [Reference(**_all_numbers(one)) for one in seeds]
             for name, seeds in record["references"].items()
         },
-        "ratios": {name: CostRatios(**_numbers(one)) for name, one in record["ratios"].items()},
+        "ratios": {name: CostRatios(**_all_numbers(one)) for name, one in record["ratios"].items()},
+        "declared": {name: dict(**one) for name, one in record["declared"].items()},
+        "provenance": dict(**record["provenance"]),
         "tuning": [
             Tuned(**(_numbers(t) | {"trials": [Trial(**_numbers(one)) for one in t["trials"]]}))
             for t in record["tuning"]
@@ -384,7 +410,21 @@ def _revived(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(record: dict[str, Any]) -> Run:
-    return Run(**_numbers(record))
+    values = _numbers(record)
+    for name, kind in Run.__annotations__.items():
+        value = values.get(name, 0.0)
+        numbers = {"float": [value], "int": [value], "list[float]": value}.get(kind, [])
+        if not isinstance(numbers, list) or not all(isinstance(one, Real) for one in numbers):
+            raise TypeError(f"{name} must be {kind}, got {value!r}")
+    return Run(**values)
+
+
+def _all_numbers(record: dict[str, Any]) -> dict[str, Any]:
+    values = _numbers(record)
+    for name, value in values.items():
+        if not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+    return values
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,9 @@ def summary(comparison: Comparison) -> list[str]:
     sentences = [_what(comparison)]
     if not comparison.runs:
         return [*sentences, "No run was finished."]
+    if comparison.n_missing:
+        n = len(comparison.runs)
+        sentences.append(f"Only {n} of {n + comparison.n_missing} runs are finished.")
     best = rows[0]["solver"]
     sentences.append(_ahead(comparison, rows))
     sentences += [_against(comparison, best, row["solver"]) for row in rows[1:4]]
@@ -58,7 +61,7 @@ def _ahead(comparison: Comparison, rows: list[dict[str, Any]]) -> str:
     also = f" (as {', '.join(ties)})" if ties else ""
     return (
         f"Counted in passes, {best['solver']}{also} has the largest area under its performance"
-        f" profile, {best['area']:.2f}; it came to within {hardest:g} of the lowest known value on"
+        f" profile, {best['area']:.2f}; it left at most {hardest:g} of the way to the reference on"
         f" {solved[hardest]} of {len(comparison.problems)} problems."
     )
 
@@ -92,7 +95,7 @@ def _against(comparison: Comparison, best: str, other: str) -> str:
     if nothing:
         parts.append(f"on {nothing} neither reached a target")
     if missing:
-        parts.append(f"on {missing} runs are missing")
+        parts.append(f"on {missing} of {n} problems runs are missing")
     sentence = "; ".join(parts)
     if not (wins or losses):
         sentence = f"{best} and {other}: {sentence}"

@@ -15,8 +15,9 @@ import numpy as np
 from scipy.stats import qmc
 
 from fastgd.comparison.problems import Problem
-from fastgd.comparison.runs import Budget, CostRatios, run_solver
+from fastgd.comparison.runs import run_solver
 from fastgd.comparison.solvers import Solver
+from fastgd.comparison.watch import Budget, CostRatios
 
 REPETITIONS = 3
 TRIALS = (15, 25, 50, 75)

@@ -17,6 +17,7 @@ RATES = np.geomspace(1e-5, 1e1, 13)
 PASSES = 20
 GOOD = 0.02  # a rate is good if its accuracy is at most so much below that of the best rate
 N_VECTOR = 100_000
+N_COLORS = 10  # of Matplotlib's cycle
 
 
 def optimizers() -> Study:
@@ -50,8 +51,9 @@ def optimizers() -> Study:
 
     def draw(figure: Any) -> None:
         ax = figure.subplots()
-        for name, losses in found.items():
-            ax.plot(RATES, np.clip(losses, None, 1e2), marker=".", label=name)
+        for i, (name, losses) in enumerate(found.items()):
+            style = ("-", "--")[i // N_COLORS % 2]
+            ax.plot(RATES, np.clip(losses, None, 1e2), style, marker=".", label=name)
         ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="training loss")
         figure.legend(loc="outside right upper")
 

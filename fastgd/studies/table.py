@@ -12,9 +12,14 @@ from fastgd.studies.study import Study
 
 def study_table(study: Study) -> Table:
     """One row a measurement."""
-    table = Table(title=study.question, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=study.question, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(study.columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        if i == 0:
+            table.add_column(column)
+            continue
+        # A number must not be cut; words may come below each other.
+        width = max(len(_text(row[i])) for row in study.rows)
+        table.add_column(column, justify="right", min_width=width)
     for row in study.rows:
         table.add_row(*map(_text, row))
     return table
