@@ -86,11 +86,10 @@ def compare(
     All solvers of a problem and a seed begin with the same weights.  A pass is one value with its
     gradient over all training samples; an epoch of mini-batches is one pass.  Compilation and
     evaluation are off the clock.  Ctrl-C keeps what is finished: both files are written, and
-    --resume goes on from there.  A file with runs that the new comparison has not is left alone:
-    the new one goes beside it.
+    --resume goes on from there.  A file that holds what the new comparison does not, other runs or
+    runs of another budget, is left alone: the new one goes beside it.
     """
     _check_target(json_file, "--json")
-    page_beside = html_file is None
     html_file = _page_of(json_file, html_file, resume)
     if trials not in TRIALS:
         allowed = ", ".join(map(str, TRIALS))
@@ -112,8 +111,8 @@ def compare(
         raise typer.BadParameter(str(error)) from None
     place = _place_beside(json_file, comparison)
     if place != json_file:
-        typer.echo(f"{json_file} has runs that this comparison has not, and stays as it is")
-        html_file = place.with_suffix(".html") if page_beside else html_file
+        typer.echo(f"{json_file} has what this comparison has not, and stays as it is")
+        html_file = place.with_suffix(".html")
     comparison.to_json(place)
     comparison.to_html(html_file)
     _tell(comparison)
@@ -288,18 +287,25 @@ def _page_of(json_file: Path, html_file: Path | None, resume: Path | None = None
 
 
 def _place_beside(json_file: Path, comparison: Comparison) -> Path:
-    """The file itself, or one beside it, where a file has runs that would be lost."""
-    runs = {run.key for run in comparison.runs}
-    place = json_file
-    for number in itertools.count(2):
-        try:
-            kept = Comparison.from_json(place).runs if place.is_file() else []
-        except (ValueError, OSError):
-            kept = []
-        if runs.issuperset(run.key for run in kept):
-            break
-        place = json_file.with_stem(f"{json_file.stem}-{number}")
-    return place
+    """The file itself, or one beside it, where something would be lost that it holds."""
+    if not _is_kept(json_file, comparison):
+        return json_file
+    beside = (json_file.with_stem(f"{json_file.stem}-{n}") for n in itertools.count(2))
+    return next(
+        place for place in beside
+        if not _is_kept(place, comparison)
+        and (place.exists() or not place.with_suffix(".html").exists())
+    )  # fmt: skip
+
+
+def _is_kept(path: Path, comparison: Comparison) -> bool:
+    """Whether a file is one that a comparison must not replace."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    try:
+        return not comparison.holds(Comparison.from_json(path))
+    except (ValueError, OSError):
+        return True  # whatever it is
 
 
 def _read(path: Path, option: str) -> Comparison:

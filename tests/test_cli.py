@@ -341,7 +341,7 @@ def test_a_finished_comparison_is_not_lost_to_an_interrupted_one(monkeypatch, tm
 
     monkeypatch.setattr(cli._Bars, "show", show_until_third)
     result = compare(path)
-    assert f"{path.name} has runs that this comparison has not" in words(result.stdout)
+    assert f"{path.name} has what this comparison has not" in words(result.stdout)
     assert f"Only 2 of {len(whole.runs)} runs are finished." in words(result.stdout)
     assert (path.read_bytes(), path.with_suffix(".html").read_bytes()) == before
     part = Comparison.from_json(tmp_path / "runs-2.json")
@@ -361,6 +361,28 @@ def test_runs_that_are_not_asked_for_again_are_not_lost(tmp_path):
     compared(path, solvers="momentum,lbfgs,adam", resume=path)
     assert Comparison.from_json(path).solvers == ["momentum", "lbfgs", "adam"]
     assert not (tmp_path / "runs-3.json").exists()
+
+
+def test_what_another_budget_gave_is_not_lost(tmp_path):
+    path, page = tmp_path / "runs.json", tmp_path / "page.html"
+    compare(path, html=page)
+    before, own = path.read_bytes(), page.read_bytes()
+    (tmp_path / "runs-2.html").write_text("of others")
+    result = compare(path, html=page, passes=5)
+    assert result.exit_code == 0, result.output
+    assert (path.read_bytes(), page.read_bytes()) == (before, own)
+    assert (tmp_path / "runs-2.html").read_text() == "of others"
+    assert Comparison.from_json(tmp_path / "runs-3.json").budget.passes == 5
+    assert (tmp_path / "runs-3.html").exists()
+
+
+@pytest.mark.parametrize("content", ['{"my": "data"}', '{"format": 99}', "\x00"])
+def test_files_of_others_are_left_alone(tmp_path, content):
+    path = tmp_path / "runs.json"
+    path.write_text(content)
+    assert compare(path).exit_code == 0
+    assert path.read_text() == content
+    assert Comparison.from_json(tmp_path / "runs-2.json").runs
 
 
 @warns

@@ -641,6 +641,11 @@ def test_costs_to_a_target_do_not_depend_on_the_budget(passes):
         np.testing.assert_array_equal(known, np.where(np.isfinite(expected), expected, known))
 
 
+def test_a_gradient_of_one_variable_may_be_a_number():
+    result = quickly(["adam", "lbfgs"], (lambda x: float(x[0] ** 2), lambda x: 2 * x[0], [1.0]))
+    assert {run.status for run in result.runs} == {"finished"}
+
+
 def test_a_problem_that_fails_later_loses_nothing():
     calls = itertools.count()
 

@@ -264,6 +264,35 @@ def test_a_loss_that_reaches_for_what_is_not_there(regression, n_outputs, attrib
     assert not hasattr(net, "coefs_")
 
 
+def test_a_buffer_of_a_loss_that_is_too_short(regression):
+    X, y = regression
+
+    def of_four(self, z, y, weight, n_rows, k, delta):
+        buffer = np.zeros(4)
+        for j in range(k):
+            buffer[j] = 1.0
+        return 0.0
+
+    net = MLPRegressor(wrong_loss(value_and_delta=of_four), (4,), max_iter=1)
+    with pytest.raises(ValueError, match=r"index 4 is out of bounds .* k=6"):
+        net.fit(X, np.repeat(y[:, :1], 6, axis=1))
+
+
+def test_a_loss_may_have_a_helper_of_any_name(regression):
+    """``pointwise`` must return a slope for ``sum_pointwise`` alone."""
+    X, y = regression
+
+    def value_and_delta(self, z, y, weight, n_rows, k, delta):
+        total = 0.0
+        for p in range(n_rows * k):
+            delta[p] = weight[p // k] * (z[p] - y[p])
+            total += weight[p // k] * (0.5 * (z[p] - y[p]) ** 2)
+        return total
+
+    loss = wrong_loss(value_and_delta=value_and_delta, pointwise=lambda self, z, y: (z - y) ** 2)
+    MLPRegressor(loss, (4,), max_iter=1).fit(X, y)
+
+
 def test_a_loss_for_a_certain_number_of_outputs(regression):
     """It is tried with that number, if with fewer it reaches too far."""
     X, y = regression
@@ -502,6 +531,16 @@ def test_a_loss_beyond_all_numbers_does_not_improve(regression):
         reg.fit(X, 1e200 * y)
     assert reg.n_iter_ == reg.n_iter_no_change + 1
     assert "The loss is inf" in reg.stop_reason_
+    reg.set_params(early_stopping=True).fit(X, 1e200 * y)
+    assert reg.n_iter_ == reg.n_iter_no_change + 1
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_partial_fit_says_nothing_of_convergence(regression):
+    X, y = regression
+    reg = MLPRegressor(hidden_layer_sizes=(5,), random_state=0)
+    for _ in range(15):
+        reg.partial_fit(X, 1e200 * y)
 
 
 # Parameters that are not views any more.

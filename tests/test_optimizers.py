@@ -547,6 +547,30 @@ class RemembersGains(NamedTuple):
                 state[0, i] += g[i]
 
 
+class Ring(NamedTuple):
+    """Another state array in each of three steps, which it counts by itself."""
+
+    learning_rate: float = 0.1
+    state = ("first", "second", "third")
+    scalars = ("began",)
+
+    def step(self, w, g, state, scalars, t, learning_rate):
+        if t - scalars[0] == 3:
+            scalars[0] = t
+        place = t - int(scalars[0])
+        for i in range(w.size):
+            state[place, i] = g[i]
+            w[i] -= learning_rate * g[i]
+
+
+def test_a_rule_that_counts_its_steps_is_right():
+    w = np.ones(3)
+    optimizer = Optimizer(Ring(), w)
+    for t in range(1, 8):
+        optimizer.update(w, np.full(3, float(t)))
+    np.testing.assert_array_equal(optimizer.state[:, 0], [6.0, 7.0, 5.0])
+
+
 @pytest.mark.parametrize(
     ("rule", "n"),
     [

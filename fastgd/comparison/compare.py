@@ -103,14 +103,14 @@ def compare(
         raise ValueError(f"n_jobs must be None or a whole number other than 0, got {n_jobs!r}.")
     request = _request(solvers, problems, seeds, budget, track, mode, n_trials, random_state)
     comparison = _begun(request, resume)
-    stages = _stages(request, comparison, sensitivity)
+    stages, n_before = _stages(request, comparison, sensitivity), len(comparison.runs)
     try:
         for what, jobs, keep in stages:
             _run_all(what, jobs, keep, n_jobs, progress)
     except KeyboardInterrupt:
         warnings.warn("Comparison interrupted: it has what was finished.", stacklevel=2)
     except Exception as error:
-        if not comparison.runs:
+        if len(comparison.runs) == n_before:
             raise
         warnings.warn(
             f"The comparison has what was finished before {type(error).__name__}: {error}",

@@ -45,10 +45,11 @@ class FunctionObjective:
             self.counts["fun_and_grad"] += 1
             with np.errstate(all="ignore"):
                 gradient = np.asarray(self._grad(w), np.float64)
-                if gradient.shape != w.shape:
+                if gradient.size != w.size:
                     raise ValueError(
                         f"grad must return an array of shape {w.shape}, got {gradient.shape}."
                     )
+                gradient = gradient.reshape(w.shape)
                 self._seen = np.array(w), float(self._fun(w)), gradient
         return self._seen[1], self._seen[2].copy()
 

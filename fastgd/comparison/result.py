@@ -95,6 +95,23 @@ class Comparison:
         """Number of runs that are not finished, of all that it is to have."""
         return len(self.solvers) * len(self.problems) * self.seeds - len(self.runs)
 
+    def holds(self, other: Comparison) -> bool:
+        """Whether nothing of another comparison would be lost if this one took its place."""
+        same = ("mode", "track", "budget", "n_trials", "random_state")
+        if any(getattr(self, name) != getattr(other, name) for name in same):
+            return False
+        if any(self.declared.get(name) != of for name, of in other.declared.items()):
+            return False
+
+        def keys(comparison: Comparison) -> set[Any]:
+            at_rates = {
+                (*run.key, run.settings.get("learning_rate")) for run in comparison.sensitivity
+            }
+            tuned = {(tuned.problem, tuned.solver) for tuned in comparison.tuning}
+            return {run.key for run in comparison.runs} | at_rates | tuned
+
+        return keys(self) >= keys(other)
+
     @property
     def targets(self) -> tuple[float, ...]:
         """Shares of the way that may be left, from the easiest target to the hardest."""

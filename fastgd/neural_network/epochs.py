@@ -153,9 +153,10 @@ class EpochRunner:
         """What the rule recommends after its last step: ``w``, or an average within the limits."""
         solution = self.optimizer.solution(w)
         if solution is not w and self._max_norm > 0.0:
-            for weights in parameter_views(solution, self.problem.layers)[0]:
-                norms = np.linalg.norm(weights.astype(np.float64), axis=0)
-                weights *= self._max_norm / np.maximum(norms, self._max_norm)
+            with np.errstate(all="ignore"):  # of what has diverged
+                for weights in parameter_views(solution, self.problem.layers)[0]:
+                    norms = np.linalg.norm(weights.astype(np.float64), axis=0)
+                    weights *= self._max_norm / np.maximum(norms, self._max_norm)
         return solution
 
     def _run_slice(self, first: int, last: int, helpers: Helpers | None) -> None:

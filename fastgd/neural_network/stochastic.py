@@ -98,6 +98,8 @@ def _goes_on(
         return False
     if estimator._no_improvement_count > estimator.n_iter_no_change:
         if _stops(estimator, runner, policy):
+            if not (incremental or np.isfinite(estimator.loss_)):
+                warnings.warn(estimator.stop_reason_, ConvergenceWarning, stacklevel=3)
             return False
         estimator._no_improvement_count = 0
     if incremental:
@@ -154,7 +156,8 @@ def _has_diverged(estimator: Any, w: NDArray[Any]) -> bool:
 def _count_no_improvement(estimator: Any) -> None:
     if estimator.early_stopping:
         score = estimator.validation_scores_[-1]
-        worse = score < estimator.best_validation_score_ + estimator.tol
+        # Written so that NaN is worse.
+        worse = not score >= estimator.best_validation_score_ + estimator.tol
         if score > estimator.best_validation_score_:
             estimator.best_validation_score_ = score
     else:
@@ -177,7 +180,6 @@ def _stops(estimator: Any, runner: EpochRunner, policy: str) -> bool:
     )
     if not np.isfinite(estimator.loss_):
         reason += f" The loss is {estimator.loss_}: the data may need to be scaled."
-        warnings.warn(reason, ConvergenceWarning, stacklevel=5)
     optimizer = runner.optimizer
     if policy != "adaptive":
         decision = "Stopping."

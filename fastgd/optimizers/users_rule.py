@@ -11,9 +11,10 @@ from fastgd._record import index_error
 
 # Parameters for which a few steps in plain Python take no time that anybody notices.
 FEW = 1024
-# Steps that are tried, with gradients of both signs: many a rule does something else in its first
-# ones, and some after many.
-STEPS = (1, 2, 3, 1000)
+# Steps that are tried, one after the other and with gradients of both signs: many a rule does
+# something else in its first ones, and some after many.  So many of a parameter or two, and so many
+# single updates of more.
+MOST_STEPS, UPDATES = 200, 3 * FEW
 
 
 def check_indices(rule: Any, n: int, dtype: Any) -> None:
@@ -26,11 +27,11 @@ def check_indices(rule: Any, n: int, dtype: Any) -> None:
         declared, or a parameter.
     """
     cls: Any = type(rule)
-    _check_once(cls, rule, n, np.dtype(dtype))
+    _check_once(cls, cls.step, rule, n, np.dtype(dtype))
 
 
 @functools.lru_cache(maxsize=128)  # by the class, too: tuples of different ones may be equal
-def _check_once(cls: Any, rule: Any, n: int, dtype: np.dtype[Any]) -> None:
+def _check_once(cls: Any, step: Any, rule: Any, n: int, dtype: np.dtype[Any]) -> None:
     # An elementwise rule gets any part of the parameters.
     n_few = min(n, 2 if getattr(rule, "elementwise", False) else FEW)
     error = _error(rule, n_few, dtype)
@@ -49,8 +50,8 @@ def _error(rule: Any, n: int, dtype: Any) -> IndexError | None:
     signs[::2] = -1.0
     state = np.zeros((len(names_of(rule, "state")), n), dtype)
     scalars = np.zeros(len(names_of(rule, "scalars")))
-    for i, t in enumerate(STEPS):
-        g = signs * (-1.0) ** i
+    for t in range(1, max(2, min(MOST_STEPS, UPDATES // max(n, 1))) + 1):
+        g = signs * (-1.0) ** t
         error = index_error(rule.step, w, g, state, scalars, t, rule.learning_rate)
         if error is not None:
             return error
