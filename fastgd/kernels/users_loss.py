@@ -68,9 +68,10 @@ def _complaint(loss: Any, k: int, dtype: np.dtype[Any]) -> str:
             )
         if name == "value_and_delta" and values and not isinstance(values[0], Real):
             return f"{name} must return the weighted sum of the losses, got {values[0]!r}."
-    error = index_error(loss.link, z.copy(), n_rows, k)
-    if error is not None:
-        return f"link: {error}, with n_rows={n_rows} and k={k}. z is n_rows * k numbers."
+    if hasattr(loss, "link"):
+        error = index_error(loss.link, z.copy(), n_rows, k)
+        if error is not None:
+            return f"link: {error}, with n_rows={n_rows} and k={k}. z is n_rows * k numbers."
     values.clear()
     if getattr(type(loss), "value_and_delta", None) is sum_pointwise:
         index_error(returned, loss.pointwise, z[0], y[0])
