@@ -2,7 +2,7 @@
 
 They are NamedTuples, because that is what Numba can dispatch on.  A tuple compares equal to any
 tuple with the same values; ``record`` makes the class count as well.  ``checked`` is what turns
-a record that a user wrote into one that a kernel may get, and ``index_error`` tries its methods.
+a record that a user wrote into one that a kernel may get, and ``tried`` calls its methods.
 """
 
 from __future__ import annotations
@@ -117,16 +117,16 @@ def _checked_field(owner: str, name: str, value: Any, declared: type) -> Any:
     return number
 
 
-def index_error(method: Callable[..., Any], *arguments: Any) -> IndexError | None:
-    """What a method raises in plain Python if it reaches for what is not there.
+def tried(method: Callable[..., Any], *arguments: Any) -> Any:
+    """What a method returns in plain Python, or its IndexError if it reaches for what is not there.
 
-    Compiled code reads and writes there, whatever it is.
+    Compiled code reads and writes there, whatever it is.  NotImplemented where plain Python cannot
+    tell: compiled code may well do what it does not.
     """
     try:
         with np.errstate(all="ignore"):
-            method(*arguments)
+            return method(*arguments)
     except IndexError as error:
         return error
     except Exception:
-        return None  # compiled code may well do what Python does not
-    return None
+        return NotImplemented

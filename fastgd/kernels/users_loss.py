@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastgd._jit.cache import is_ours
-from fastgd._record import index_error
+from fastgd._record import tried
 from fastgd.kernels.losses import sum_pointwise
 
 FEW = 16  # outputs for which a try takes no time
@@ -50,31 +50,27 @@ def _complaint(loss: Any, k: int, dtype: np.dtype[Any]) -> str:
     z = np.linspace(-1.0, 1.0, n_rows * k).astype(dtype)
     one_a_row = getattr(loss, "class_numbers", False)
     y = np.arange(n_rows) % k if one_a_row else (np.arange(n_rows * k) % 2).astype(dtype)
-    weight, result = np.full(n_rows, 1.0 / n_rows, dtype), np.ones_like(z)
-    values: list[Any] = []
-
-    def returned(method: Any, *arguments: Any) -> None:
-        values.append(method(*arguments))
-
-    for name in ("value_and_delta", "hessian_product"):
-        method = getattr(loss, name, None)
-        if method is None:
-            continue
-        error = index_error(returned, method, z.copy(), y, weight, n_rows, k, result)
-        if error is not None:
+    weight, written = np.full(n_rows, 1.0 / n_rows, dtype), np.ones_like(z)
+    arguments = {
+        "value_and_delta": (z.copy(), y, weight, n_rows, k, written),
+        "hessian_product": (z.copy(), y, weight, n_rows, k, written),
+        "link": (z.copy(), n_rows, k),
+    }
+    results = {
+        name: tried(getattr(loss, name), *of)
+        for name, of in arguments.items() if hasattr(loss, name)
+    }  # fmt: skip
+    for name, result in results.items():
+        if isinstance(result, IndexError):
             return (
-                f"{name}: {error}, with n_rows={n_rows} and k={k}. z and what is written are"
+                f"{name}: {result}, with n_rows={n_rows} and k={k}. z and what is written are"
                 f" n_rows * k numbers, weight n_rows, y {'n_rows' if one_a_row else 'n_rows * k'}."
             )
-        if name == "value_and_delta" and values and not isinstance(values[0], Real):
-            return f"{name} must return the weighted sum of the losses, got {values[0]!r}."
-    if hasattr(loss, "link"):
-        error = index_error(loss.link, z.copy(), n_rows, k)
-        if error is not None:
-            return f"link: {error}, with n_rows={n_rows} and k={k}. z is n_rows * k numbers."
-    values.clear()
-    if getattr(type(loss), "value_and_delta", None) is sum_pointwise:
-        index_error(returned, loss.pointwise, z[0], y[0])
-        if values and not (isinstance(values[0], tuple) and len(values[0]) == 2):
-            return f"pointwise must return the value and the slope, got {values[0]!r}."
+    value = results["value_and_delta"]
+    if value is not NotImplemented and not isinstance(value, Real):
+        return f"value_and_delta must return the weighted sum of the losses, got {value!r}."
+    if type(loss).value_and_delta is sum_pointwise:
+        pair = tried(loss.pointwise, z[0], y[0])
+        if pair is not NotImplemented and not (isinstance(pair, tuple) and len(pair) == 2):
+            return f"pointwise must return the value and the slope, got {pair!r}."
     return ""

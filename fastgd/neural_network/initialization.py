@@ -76,13 +76,13 @@ def initial_parameters(
     for fan_in, fan_out, activation in zip(sizes[:-1], sizes[1:], activations, strict=True):
         if callable(init):
             drawn = np.asarray(init(fan_in, fan_out, random_state))
-            kind = np.complex128 if np.iscomplexobj(drawn) else np.float64
-            layer = drawn.astype(kind), np.zeros(fan_out)
+            drawn = drawn.astype(np.float64) if np.isrealobj(drawn) else drawn
+            layer = drawn, np.zeros(fan_out)
         else:
             layer = INITIALIZERS[init](random_state, fan_in, fan_out, activation)
         drawn = layer[0]
-        is_real = drawn.dtype == np.float64
-        if drawn.shape != (fan_in, fan_out) or not (is_real and np.isfinite(drawn).all()):
+        is_good = np.isrealobj(drawn) and np.isfinite(drawn).all()
+        if drawn.shape != (fan_in, fan_out) or not is_good:
             raise ValueError(
                 f"init must return finite real weights of shape {(fan_in, fan_out)},"
                 f" got an array of shape {drawn.shape} and {drawn.dtype} from {init!r}."

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgd._record import index_error
+from fastgd._record import tried
 
 # Parameters for which a few steps in plain Python take no time that anybody notices.
 FEW = 1024
@@ -52,9 +52,9 @@ def _error(rule: Any, n: int, dtype: Any) -> IndexError | None:
     scalars = np.zeros(len(names_of(rule, "scalars")))
     for t in range(1, max(2, min(MOST_STEPS, UPDATES // max(n, 1))) + 1):
         g = signs * (-1.0) ** t
-        error = index_error(rule.step, w, g, state, scalars, t, rule.learning_rate)
-        if error is not None:
-            return error
+        result = tried(rule.step, w, g, state, scalars, t, rule.learning_rate)
+        if isinstance(result, IndexError):
+            return result
     return None
 
 
