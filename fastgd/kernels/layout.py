@@ -9,7 +9,8 @@ Shape letters: B rows of a batch, L layers with weights, n parameters.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.network import losses_and_deltas_entry
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.tiles import HAS_TILES
+
+T = TypeVar("T")
 
 # Parameters are dealt out to threads in chunks of about this many, in small networks of an eighth
 # of all, and of whole rows: a multiple of the rows of a tile on every CPU, if the chunks are large.
@@ -93,6 +96,24 @@ def layer_table(
     return table
 
 
+def remembered(function: Callable[..., T]) -> Callable[..., T]:
+    """Remember what a function of a layer table and of numbers returned.
+
+    NumPy takes microseconds for each sum over a few layers, and some fits take a millisecond.
+    """
+
+    @functools.lru_cache(maxsize=256)
+    def of_bytes(table: bytes, *numbers: int) -> T:
+        return function(np.frombuffer(table, LAYER), *numbers)
+
+    @functools.wraps(function)
+    def of_table(layers: NDArray[Any], *numbers: int) -> T:
+        return of_bytes(layers.tobytes(), *numbers)
+
+    return of_table
+
+
+@remembered
 def n_parameters(layers: NDArray[Any]) -> int:
     """Length n of the flat parameter vector."""
     last = layers[-1]
@@ -111,6 +132,7 @@ def parameter_views(
     return coefs, intercepts
 
 
+@remembered
 def multiplications(layers: NDArray[Any], n_rows: int) -> int:
     """Number of multiplications of a training step on ``n_rows`` samples, about."""
     return 3 * n_rows * int((layers["n_in"] * layers["n_out"]).sum())
@@ -145,6 +167,18 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     return np.array(bounds)
 
 
+@remembered
+def kept_units(layers: NDArray[Any]) -> int:
+    """Numbers in the ``units`` of a sample: outputs of all layers, and what else is kept."""
+    return int(layers["outputs"].max() + layers[-1]["n_out"])
+
+
+@remembered
+def n_units(layers: NDArray[Any]) -> int:
+    """Number of units of all layers."""
+    return int(layers["n_out"].sum())
+
+
 def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = False) -> Plan:
     """A plan for a network with what a forward pass of at most ``rows`` samples needs.
 
@@ -159,14 +193,13 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = Fal
     """
     plan = Plan(dtype)
     dtype = np.dtype(dtype)
-    kept = int(layers["outputs"].max() + layers[-1]["n_out"])
     addresses = [activation_addresses(NAMES[place], dtype) for place in layers["activation"]]
     return plan.set(
         layers=layers,
         n_layers=layers.size,
         rows=rows,
         activations=np.array(addresses, np.int64),
-        units=aligned_empty(rows * kept, dtype),
+        units=aligned_empty(rows * kept_units(layers), dtype),
         **product_entries(dtype, longest_sum(layers, rows), by_amx=by_amx),
     )
 
@@ -193,7 +226,7 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         n_chunks=chunks.size - 1,
         target_words=n_outputs_y * y_dtype.itemsize // 4,
         x=aligned_empty(rows * n_gathered, dtype),
-        delta=aligned_empty(rows * int(layers["n_out"].sum()), dtype),
+        delta=aligned_empty(rows * n_units(layers), dtype),
         targets=aligned_empty(rows * n_outputs_y, y_dtype),
         weights=aligned_empty(rows, dtype),
         ones=aligned_copy(np.ones(rows), dtype),
@@ -229,29 +262,25 @@ def set_parts(plan: Plan) -> Plan:
     if n_in >= MANY_FEATURES * rows and middle < n_in:
         part_units = aligned_empty(rows * n_out, plan.dtype)
         return plan.set(middle=middle, part_units=part_units, **halves_entries(plan.dtype))
-    exchanged = rows * int(n_in + 2 * layers["n_out"].sum())
+    exchanged = rows * (n_in + 2 * n_units(layers))
     if n_parameters(layers) > exchanged:
         return plan
     return plan.set(n_parts=2, part_grad=aligned_empty(n_parameters(layers), plan.dtype))
 
 
-def make_room_for_gradient(plans: list[Plan]) -> None:
-    """Give the plans of a team room for the gradient: for all of it, or a chunk of each thread's.
+def make_room_for_gradient(plan: Plan) -> Plan:
+    """Give a plan room for the gradient: for all of it, or for a chunk, which each thread has then.
 
     The gradient by a chunk that is updated at once, and is no sum of two parts, is never looked at
     again.  To keep it would push other things out of the caches, and take memory.
     """
-    plan, dtype = plans[0], plans[0].dtype
     if plan["at_once"] and plan["n_parts"] == 1:
         longest = int(np.diff(plan["chunks"]).max())
-        for plan in plans:
-            plan.set(piece=aligned_empty(longest, dtype, GRADIENT))
-        return
-    grad = aligned_empty(n_parameters(plan["layers"]), dtype, GRADIENT)
-    for plan in plans:
-        plan.set(grad=grad)
+        return plan.set(piece=aligned_empty(longest, plan.dtype, GRADIENT))
+    return plan.set(grad=aligned_empty(n_parameters(plan["layers"]), plan.dtype, GRADIENT))
 
 
+@remembered
 def longest_sum(layers: NDArray[Any], rows: int) -> int:
     """Largest k of the matrix products of a network."""
     return max(int(layers["n_in"].max()), int(layers["n_out"].max()), rows)
@@ -262,9 +291,10 @@ def team_size(n_threads: int, rows: int) -> int:
     return max(1, min(n_threads, rows // ROWS_OF_A_THREAD)) if HAS_TILES else 1
 
 
-def plans_of_team(plan: Plan, n_threads: int) -> list[Plan]:
-    """A plan for each thread: the same buffers, but for the rooms that products work in."""
+def plan_of_helper(plan: Plan) -> Plan:
+    """The plan of one more thread: the same buffers, but for the rooms that it works in alone."""
     longest = longest_sum(plan["layers"], plan["rows"])
-    by_amx = plan["pieces"] is not None
-    own = (product_entries(plan.dtype, longest, by_amx=by_amx) for _ in range(1, n_threads))
-    return [plan, *(plan.copy().set(**entries) for entries in own)]
+    other = plan.copy()
+    if plan["piece"] is not None:
+        other.set(piece=aligned_empty(plan["piece"].size, plan.dtype, GRADIENT))
+    return other.set(**product_entries(plan.dtype, longest, by_amx=plan["pieces"] is not None))

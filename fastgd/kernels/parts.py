@@ -213,8 +213,8 @@ def make_part(record: Any, wrapper: Callable[..., Any], name: str, signature: An
         Of the method.
     signature : numba signature
     """
-    fields = np.array([float(value) for value in record], np.float64)
-    for field, value, number in zip(record._fields, record, fields, strict=True):
+    numbers = [float(value) for value in record]
+    for field, value, number in zip(record._fields, record, numbers, strict=True):
         if isinstance(value, int) and int(number) != value:
             raise ValueError(
                 f"{type(record).__name__}: {field} must be a whole number below 2**53, got {value}."
@@ -222,7 +222,7 @@ def make_part(record: Any, wrapper: Callable[..., Any], name: str, signature: An
     method = getattr(type(record), name)
     cls: Any = type(record)
     kind = _record_type(cls, tuple(map(type, record)))
-    return Part(_compiled(kind, method, wrapper, name, signature), fields)
+    return Part(_compiled(kind, method, wrapper, name, signature), np.array(numbers, np.float64))
 
 
 @functools.cache

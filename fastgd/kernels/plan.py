@@ -177,10 +177,16 @@ class Plan:
             self._kept[name] = value
         return self
 
+    def forget(self, *names: str) -> None:
+        """Let go of arrays."""
+        for name in names:
+            self._numbers[self._places[name]] = 0
+            self._kept.pop(name, None)
+
     def copy(self) -> Plan:
         """Another plan with the same entries."""
         other = Plan(self.dtype)
-        other.record[:] = self.record
+        other._numbers[:] = self._numbers
         other._kept = dict(self._kept)
         return other
 

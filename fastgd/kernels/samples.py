@@ -13,7 +13,7 @@ from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import tasks_of_products
-from fastgd.kernels.layout import network_plan, set_for_training
+from fastgd.kernels.layout import network_plan, remembered, set_for_training
 from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
@@ -40,15 +40,27 @@ def data_plan(
 
     ``gather`` says whether the samples will be taken in another order.
     """
-    check_data(layers, data, n_samples, np.dtype(dtype))
-    check_loss(loss, int(layers["n_out"][-1]), dtype)
     n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
     plan = network_plan(layers, dtype, rows, by_amx=has_products_for_amx(layers, rows))
     set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered)
+    return set_samples(plan, data, n_samples, loss, alpha)
+
+
+def set_samples(plan: Plan, data: Data, n_samples: int, loss: Any, alpha: float) -> Plan:
+    """Give samples to a plan, which may have had others of the same kind."""
+    check_data(plan["layers"], data, n_samples, plan.dtype)
+    n_outputs = int(plan["layers"]["n_out"][-1])
+    check_loss(loss, n_outputs, plan.dtype)
     return plan.set(
         y=data.y, weight=data.weight, n_samples=n_samples, alpha=alpha,
-        loss=loss_part(loss, dtype, int(layers["n_out"][-1]), rows), **input_entries(data.X, dtype),
+        loss=loss_part(loss, plan.dtype, n_outputs, plan["rows"]),
+        **input_entries(data.X, plan.dtype),
     )  # fmt: skip
+
+
+def kind_of_data(data: Data) -> tuple[Any, ...]:
+    """What the buffers of a plan depend on."""
+    return kind_of(data.X), data.y.shape[1], data.y.dtype
 
 
 def tasks_of_plan(
@@ -69,6 +81,7 @@ def tasks_of_plan(
     return [*tasks, *(partial(activation_addresses, name, dtype) for name in sorted(names))]
 
 
+@remembered
 def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:
     """Whether batches of ``rows`` have products that are worth the matrix unit.
 

@@ -374,6 +374,8 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             interrupted = train_by_epochs(
                 self, runner, w, held_out, policy, tasks, self.max_iter, incremental
             )
+            if incremental:
+                runner.keep_plan()
         else:
             interrupted = train_by_solver(self, problem, w, held_out, tasks, self._random_state)
         if not np.isfinite(w).all():

@@ -164,10 +164,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _check_targets(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         if self._takes_probabilities and _has_columns(y):
             return self._check_probabilities(X, y, incremental, reset)
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr"], multi_output=True,
-            dtype=(np.float64, np.float32), order="C", reset=reset,
-        )  # fmt: skip
+        X, y = self._validate_training_set(X, y, reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         _refuse_negative_labels(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from abc import ABC, abstractmethod
 from typing import Any
@@ -112,6 +113,27 @@ class FittedNetwork(Settings, ABC):
             )
         return X
 
+    def _validate_training_set(self, X: Any, y: Any, reset: bool, **rules: Any) -> tuple[Any, Any]:
+        """What ``validate_data`` returns; with ``reset`` it notes the features.
+
+        It takes 250 µs, a third of a call of ``partial_fit`` with a few samples.
+        """
+        if (
+            not reset
+            and self._is_ready(X, np.shape(self.coefs_[0])[0], getattr(X, "dtype", None))
+            and X.dtype in (np.float64, np.float32)
+            and type(y) is np.ndarray
+            and y.shape == X.shape[:1]
+            and y.dtype.kind in "biuf"
+            and is_finite(X)
+            and is_finite(y)
+        ):
+            return X, y
+        return validate_data(
+            self, X, y, accept_sparse=["csr"], multi_output=True, dtype=(np.float64, np.float32),
+            order="C", reset=reset, **rules,
+        )  # fmt: skip
+
     def _is_ready(self, X: Any, n_features: int, dtype: Any) -> bool:
         """Whether ``validate_data`` would return ``X`` as it is, if all of it is finite.
 
@@ -136,3 +158,9 @@ class FittedNetwork(Settings, ABC):
             w = flat_parameters(self.coefs_, self.intercepts_, sizes)
             layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
             self.coefs_, self.intercepts_ = parameter_views(w, layers)
+
+
+def is_finite(a: NDArray[Any]) -> bool:
+    """Whether the sum of all numbers is, for which all of them must be."""
+    with np.errstate(all="ignore"):
+        return math.isfinite(a.sum())

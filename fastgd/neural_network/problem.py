@@ -10,11 +10,10 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from fastgd.kernels.layout import layer_table, n_parameters, parameter_views
 from fastgd.kernels.linalg import CSR, Dense
 from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.samples import data_plan, tasks_of_plan
+from fastgd.kernels.samples import data_plan, kind_of_data, set_samples, tasks_of_plan
 from fastgd.solvers import Objective
 
 # Largest power of 2 of weights that are taken as they are.
@@ -42,6 +41,15 @@ class Problem(NamedTuple):
         return data_plan(
             self.layers, self.data, self.n_samples, self.loss, self.alpha, self.dtype, rows, gather
         )
+
+    def set_samples(self, plan: Plan) -> None:
+        """Give the samples to a plan that was made for others of the same kind."""
+        set_samples(plan, self.data, self.n_samples, self.loss, self.alpha)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What the buffers of a plan depend on."""
+        return (self.layers.tobytes(), self.dtype, *kind_of_data(self.data))
 
     def tasks(self, rows: int) -> list[Callable[[], Any]]:
         """What such a plan compiles, as tasks for whoever has time."""
@@ -133,20 +141,23 @@ def flat_parameters(
             f" parameters of this estimator and its input ask for {expected}."
         )
     base = arrays[0].base
-    layers = layer_table(sizes, ("identity",) * (len(sizes) - 2))
-    if (
-        isinstance(base, np.ndarray)
-        and base.shape == (n_parameters(layers),)
-        and base.dtype in (np.float32, np.float64)
-        and base.dtype.isnative
-    ):
-        views = parameter_views(base, layers)
-        if all(map(_same_memory, arrays, (*views[0], *views[1]))):
-            return base
+    if isinstance(base, np.ndarray) and _lie_one_after_the_other(arrays, base):
+        return base
     dtype = np.result_type(*arrays)
     dtype = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
     return np.concatenate([a.ravel() for a in arrays]).astype(dtype, copy=False)
 
 
-def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return a.ctypes.data == b.ctypes.data and a.strides == b.strides
+def _lie_one_after_the_other(arrays: list[NDArray[Any]], vector: NDArray[Any]) -> bool:
+    """Whether arrays are all that there is of a vector, from its beginning to its end."""
+    dtype = vector.dtype
+    is_usual = dtype in (np.float32, np.float64) and dtype.isnative
+    if vector.ndim != 1 or not is_usual or not vector.flags.c_contiguous:
+        return False
+    place = vector.ctypes.data
+    end = place + vector.nbytes
+    for a in arrays:
+        if a.dtype != dtype or not a.flags.c_contiguous or a.ctypes.data != place:
+            return False
+        place += a.nbytes
+    return place == end

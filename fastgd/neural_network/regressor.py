@@ -12,7 +12,6 @@ from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from fastgd.kernels.losses import LOSSES, BinaryLogLoss, KLDivergence, Poisson
 from fastgd.neural_network._base import (
@@ -108,10 +107,7 @@ default='squared_error'
     def _check_targets(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         if scipy.sparse.issparse(y):
             raise TypeError("y must be dense, got a sparse matrix; y.toarray() is.")
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), order="C", reset=reset,
-        )  # fmt: skip
+        X, y = self._validate_training_set(X, y, reset, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y

@@ -75,6 +75,7 @@ class Optimizer:
         self.n_updates = 0
         self._expects = w.size, w.dtype
         self._planned: tuple[Any, list[Plan]] = (None, [])
+        self._kept_plan: list[tuple[Any, Plan]] = []
         if not getattr(self.rule, "elementwise", False):
             chunks = np.array([0, w.size])
         elif chunks is None:
@@ -119,7 +120,19 @@ class Optimizer:
         fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
         fresh.n_updates = self.n_updates
         its.arrays[:], its.scalars[:] = mine.arrays, mine.scalars
+        fresh._kept_plan, self._kept_plan = self._kept_plan, []
         return fresh
+
+    def keep_plan(self, kind: Any, plan: Plan) -> None:
+        """Keep a plan of a training, and what kind of training it is, for who goes on with it."""
+        self._kept_plan = [(kind, plan)]
+
+    def take_plan(self) -> tuple[Any, Plan | None]:
+        """What was kept, which is then not there any more: nobody else may write to its buffers."""
+        try:
+            return self._kept_plan.pop()
+        except IndexError:
+            return None, None
 
     def update(self, w: NDArray[Any], g: NDArray[Any]) -> None:
         """Change ``w`` in place by one step with the gradient ``g``.
@@ -169,7 +182,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans hold addresses in this process.
-        return vars(self) | {"_planned": (None, [])}
+        return vars(self) | {"_planned": (None, []), "_kept_plan": []}
 
     def solution(self, w: NDArray[Any]) -> NDArray[Any]:
         """What the rule recommends after its last step: an average, or ``w`` itself."""

@@ -14,7 +14,7 @@ from fastgd._threads import allowed_threads, reserved, threads_worth
 from fastgd.kernels.curvature import hessian_product, plans_of_direction
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.jacobian import jacobian, normal_equations
-from fastgd.kernels.layout import multiplications, n_parameters, plans_of_team, team_size
+from fastgd.kernels.layout import multiplications, n_parameters, plan_of_helper, team_size
 from fastgd.kernels.linalg import outer_entry
 from fastgd.kernels.losses import SquaredError
 from fastgd.kernels.network import Data, compile_objective, objective, objective_types
@@ -361,7 +361,8 @@ class Objective:
             gather=False,
         )  # fmt: skip
         work = multiplications(self.layers, self.n_samples)
-        return plans_of_team(plan, team_size(threads_worth(work, self._n_jobs, LEAST_A_PASS), rows))
+        size = team_size(threads_worth(work, self._n_jobs, LEAST_A_PASS), rows)
+        return [plan, *(plan_of_helper(plan) for _ in range(1, size))]
 
     def _run(self, kernel: Any, plans: list[Plan], *arguments: Any) -> Any:
         """Let a team make one pass over the data."""
