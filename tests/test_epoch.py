@@ -14,7 +14,7 @@ from fastgd.kernels.layout import (
     layer_table,
     n_parameters,
     parameter_views,
-    plans_of_team,
+    plan_of_helper,
 )
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.losses import LOSSES
@@ -100,7 +100,7 @@ class Epoch:
             updates=np.zeros(1, np.int64), at_once=not any(limits),
             rule=optimizer.part, **self.memory.entries(), **limit_parts(limits, X.dtype),
         )  # fmt: skip
-        plans = plans_of_team(self.plan, n_threads)
+        plans = [self.plan, *(plan_of_helper(self.plan) for _ in range(1, n_threads))]
         n_batches = -(-len(y) // batch_size)
         stops = sorted({*cuts, n_batches})
         for first, last in zip([0, *stops], stops, strict=False):

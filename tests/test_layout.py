@@ -18,7 +18,7 @@ from fastgd.kernels.layout import (
     n_parameters,
     network_plan,
     parameter_views,
-    plans_of_team,
+    plan_of_helper,
     set_for_training,
 )
 from fastgd.kernels.samples import has_products_for_amx
@@ -99,9 +99,8 @@ def test_a_plan_takes_no_numbers_of_another_precision():
 
 def test_a_team_shares_all_but_its_rooms():
     """Two threads in one room would overwrite each other's packed rows."""
-    plans = plans_of_team(
-        set_for_training(network_plan(LAYERS, np.float64, 4), 2, np.float64, 0), 3
-    )
+    plan = set_for_training(network_plan(LAYERS, np.float64, 4), 2, np.float64, 0)
+    plans = [plan, plan_of_helper(plan), plan_of_helper(plan)]
     records = [plan.record[0] for plan in plans]
     for name in records[0].dtype.names:
         places = {record[name].item() for record in records}
@@ -115,8 +114,8 @@ def test_a_team_shares_all_but_its_rooms():
 def test_the_gradient_is_kept_where_it_is_needed_as_a_whole(at_once, n_parts, kept):
     layers = layer_table((784, 256, 10), ("relu",))
     plan = set_for_training(network_plan(layers, np.float32, 4), 1, np.int64, 0)
-    plans = plans_of_team(plan.set(at_once=at_once, n_parts=n_parts), 3)
-    make_room_for_gradient(plans)
+    make_room_for_gradient(plan.set(at_once=at_once, n_parts=n_parts))
+    plans = [plan, plan_of_helper(plan), plan_of_helper(plan)]
     records = [plan.record[0] for plan in plans]
     assert len({record["grad"].item() for record in records}) == 1
     assert len({record["piece"].item() for record in records}) == (1 if kept else 3)

@@ -9,6 +9,7 @@ other can cost two threads half of their time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def _aligned(
     size = n * dtype.itemsize
     period = ALIGNMENT if place is None else PAGE
     room = make(size + period + ALIGNMENT, np.uint8)
-    skipped = ((place or 0) - room.ctypes.data) % period
+    skipped = ((place or 0) - addressof(c_char.from_buffer(room))) % period
     # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
     return np.frombuffer(room.data[skipped:], dtype, n)
 

@@ -12,6 +12,7 @@ C chunks of the parameters, T threads.
 from __future__ import annotations
 
 import functools
+from ctypes import addressof, c_char
 from typing import Any
 
 import numba
@@ -163,18 +164,20 @@ class Plan:
 
     def set(self, **values: Any) -> Plan:
         """Note some entries; returns the plan."""
+        numbers, places = self._numbers, self._places
         for name, value in values.items():
-            if name == "alpha":
-                self.record[0][name] = value
+            if isinstance(value, np.ndarray):
+                if name in REALS and value.size and value.dtype != self.dtype:
+                    raise TypeError(f"{name} must be of {self.dtype}, got {value.dtype}.")
+                numbers[places[name]] = address(value)
             elif name in PARTS:
-                self._numbers[self._places[name]] = value.address
-                self._numbers[self._places[f"{name}_fields"]] = address(value.fields)
-            elif name in REALS and value.size and value.dtype != self.dtype:
-                raise TypeError(f"{name} must be of {self.dtype}, got {value.dtype}.")
+                numbers[places[name]] = value.address
+                numbers[places[f"{name}_fields"]] = address(value.fields)
+            elif name == "alpha":
+                self.record[0][name] = value
             else:
-                number = address(value) if isinstance(value, np.ndarray) else value
-                self._numbers[self._places[name]] = number
-            self._kept[name] = value
+                numbers[places[name]] = value
+        self._kept.update(values)
         return self
 
     def forget(self, *names: str) -> None:
@@ -202,7 +205,10 @@ def address(array: NDArray[Any]) -> int:
     """Where the numbers of a contiguous array lie; 0 if there are none."""
     if not array.flags.c_contiguous:
         raise ValueError(f"The array must be C-contiguous, but has strides {array.strides}.")
-    return array.ctypes.data if array.size else 0
+    if array.size == 0:
+        return 0
+    # ``ctypes.data`` takes four times as long, and is needed for what is only to be read.
+    return addressof(c_char.from_buffer(array)) if array.flags.writeable else array.ctypes.data
 
 
 def make_array(kind: Any) -> Any:
