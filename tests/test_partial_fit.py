@@ -1,4 +1,4 @@
-"""Calls of ``partial_fit`` go on with the buffers of the last one, and mean what the first means."""
+"""Calls of ``partial_fit`` go on with the buffers of the last one, and change nothing by it."""
 
 import copy
 import gc
@@ -28,11 +28,6 @@ def regressor(**parameters):
 
 def classifier(**parameters):
     return MLPClassifier(**{"hidden_layer_sizes": (5, 4), "random_state": 0} | parameters)
-
-
-@pytest.fixture
-def _nothing_kept(monkeypatch):
-    monkeypatch.setattr(Optimizer, "keep_plan", lambda self, kind, plan: None)
 
 
 CHOICES = {
@@ -188,7 +183,7 @@ def test_a_later_call_complains_as_the_first_does(name):
 
 
 @pytest.mark.parametrize("kind", ["read-only", "large", "float32", "columns", "not aligned", "int"])
-def test_a_later_call_takes_what_the_first_takes(kind, _nothing_kept):
+def test_a_later_call_takes_what_the_first_takes(kind):
     rows = X.copy()
     if kind == "read-only":
         rows.flags.writeable = False

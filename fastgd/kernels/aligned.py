@@ -51,7 +51,7 @@ def _aligned(
     size = n * dtype.itemsize
     period = ALIGNMENT if place is None else PAGE
     room = make(size + period + ALIGNMENT, np.uint8)
-    skipped = ((place or 0) - addressof(c_char.from_buffer(room))) % period
+    skipped = ((place or 0) - addressof(c_char.from_buffer(room.data))) % period
     # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
     return np.frombuffer(room.data[skipped:], dtype, n)
 

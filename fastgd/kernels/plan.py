@@ -208,7 +208,7 @@ def address(array: NDArray[Any]) -> int:
     if array.size == 0:
         return 0
     # ``ctypes.data`` takes four times as long, and is needed for what is only to be read.
-    return addressof(c_char.from_buffer(array)) if array.flags.writeable else array.ctypes.data
+    return addressof(c_char.from_buffer(array.data)) if array.flags.writeable else array.ctypes.data
 
 
 def make_array(kind: Any) -> Any:
