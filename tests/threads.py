@@ -67,7 +67,6 @@ def several_threads(pace=AlwaysTogether, in_parts=False):
         patch.setattr(epochs, "LEAST_A_STEP", 1)
         patch.setattr(epochs, "LEAST_TO_START_A_THREAD", 1)
         patch.setattr(epochs, "Pace", pace)
-        patch.setattr(prediction, "FEW_UNITS", 0)
         for module in (prediction, objective):
             patch.setattr(module, "LEAST_A_PASS", 1)
         for module in (epochs, prediction, objective):

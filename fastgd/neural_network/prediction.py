@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,8 @@ from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.problem import as_matrix
 from fastgd.solvers.objective import LEAST_A_PASS
 
-# Up to so many numbers of all layers together, the buffers are kept for the next call.
-FEW_UNITS = 2**18
-
-NOWHERE = np.empty(0)
+# Buffers for up to so many blocks of rows are kept for the next call; for so many rows at least.
+KEPT_BLOCKS, FEW_ROWS = 4, 16
 
 
 class Predictor:
@@ -56,7 +55,9 @@ class Predictor:
         # The largest raw output has the largest probability, be it that rounding gives another one
         # the same.
         self._link_of_codes = NOTHING if type(loss).link is softmax_link else self._link
-        self._kept: Plan | None = None
+        self._block_rows = block_rows(layers, sys.maxsize, w.dtype)
+        self._kept: list[Plan] = []
+        self._kept_rows = 0
         self.is_finite = True
 
     def outputs(self, X: Any) -> NDArray[Any]:
@@ -72,34 +73,39 @@ class Predictor:
         return codes
 
     def _run(self, X: Any, link: Part, **results: NDArray[Any]) -> None:
-        n_samples = X.shape[0]
-        matrix = as_matrix(X)
-        units = int(self._layers["n_out"].sum())
-        if n_samples * units <= FEW_UNITS and isinstance(matrix, Dense):
-            if self._kept is None or self._kept["rows"] < n_samples:
-                self._kept = self._new_plan(max(16, n_samples), matrix)
-            plan = self._kept
+        n_samples, matrix = X.shape[0], as_matrix(X)
+        n_threads = 1
+        if HAS_TILES:
+            n_threads = threads_worth(n_samples * self.w.size, self._n_jobs, LEAST_A_PASS)
+        rows = min(self._block_rows, -(-n_samples // n_threads))
+        plans = self._plans_for(matrix, rows, n_threads)
+        for plan in plans:
             if plan["link"] is not link:
                 plan.set(link=link)
-            plan.set(values=matrix.values, n_samples=n_samples, **results)
-            plan["input_sum"][0] = 0.0
-            together(predict_blocks, [plan], 1)
-            self.is_finite = math.isfinite(plan["input_sum"][0])
-            # The user's arrays are not kept.
-            plan.set(values=NOWHERE, out=NOWHERE, codes=NOWHERE)
-            return
-        work = n_samples * self.w.size
-        n_threads = threads_worth(work, self._n_jobs, LEAST_A_PASS) if HAS_TILES else 1
-        rows = block_rows(self._layers, n_samples, self.w.dtype)
-        rows = min(rows, -(-n_samples // n_threads))
-        # Each thread predicts other rows, so each has all buffers of its own.
-        plans = [self._new_plan(rows, matrix) for _ in range(n_threads)]
-        for plan in plans:
-            plan.set(n_samples=n_samples, link=link, **results)
-        with reserved(n_threads) as size:
-            together(predict_blocks, plans, size)
+            plan.set(rows=rows, n_samples=n_samples, **results)
+        if n_threads == 1:
+            together(predict_blocks, plans, 1)
+        else:
+            with reserved(n_threads) as size:
+                together(predict_blocks, plans, size)
         if isinstance(matrix, Dense):
             self.is_finite = all(math.isfinite(plan["input_sum"][0]) for plan in plans)
+            for plan in plans:  # the user's arrays are not kept
+                plan.forget("values", *results)
+
+    def _plans_for(self, matrix: Any, rows: int, n_threads: int) -> list[Plan]:
+        """Plans with the samples: one for each thread, which predicts other rows than the rest."""
+        kept = self._kept
+        if not isinstance(matrix, Dense) or n_threads * rows > KEPT_BLOCKS * self._block_rows:
+            return [self._new_plan(rows, matrix) for _ in range(n_threads)]
+        if rows > self._kept_rows or n_threads > len(kept):
+            self._kept_rows = max(FEW_ROWS, rows, self._kept_rows)
+            kept = [self._new_plan(self._kept_rows, matrix) for _ in range(n_threads)]
+            self._kept = kept
+        for plan in kept[:n_threads]:
+            plan.set(values=matrix.values)
+            plan["input_sum"][0] = 0.0
+        return kept[:n_threads]
 
     def _new_plan(self, rows: int, matrix: Any) -> Plan:
         plan = network_plan(self._layers, self.w.dtype, rows)
