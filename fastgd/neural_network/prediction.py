@@ -27,6 +27,8 @@ from fastgd.solvers.objective import LEAST_A_PASS
 
 # Buffers for up to so many blocks of rows are kept for the next call; for so many rows at least.
 KEPT_BLOCKS, FEW_ROWS = 4, 16
+# Each of several threads has so many blocks, if they have so many rows.
+MOST_BLOCKS, ROWS_OF_A_BLOCK = 4, 120
 
 
 class Predictor:
@@ -77,7 +79,10 @@ class Predictor:
         n_threads = 1
         if HAS_TILES:
             n_threads = threads_worth(n_samples * self.w.size, self._n_jobs, LEAST_A_PASS)
-        rows = min(self._block_rows, -(-n_samples // n_threads))
+        n_blocks = n_threads
+        if n_threads > 1:  # one of them may have a slower processor
+            n_blocks *= min(max(n_samples // (n_threads * ROWS_OF_A_BLOCK), 1), MOST_BLOCKS)
+        rows = min(self._block_rows, -(-n_samples // n_blocks))
         plans = self._plans_for(matrix, rows, n_threads)
         for plan in plans:
             if plan["link"] is not link:
