@@ -24,7 +24,17 @@ from hypothesis import strategies as st
 from fastgd import MLPClassifier, MLPRegressor, _threads
 from fastgd._threads import allowed_threads, quiet_blas, reserved, threads_worth
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.team import Helpers, barrier, next_piece, share, together
+from fastgd.kernels.team import (
+    CHUNKS,
+    HALVES,
+    ROWS,
+    Helpers,
+    barrier,
+    most_or_rest,
+    next_piece,
+    share,
+    together,
+)
 from threads import n_threads_in_the_end
 
 WATCHDOG_SECONDS = 150
@@ -93,6 +103,43 @@ def test_a_team_may_be_smaller_than_its_plans_and_used_again():
         counts, wrong = np.zeros((size, 20, 5), np.int64), np.zeros(size, np.int64)
         assert together(deal_out, plans, size, 20, 5, counts, wrong) == 0
         assert (counts.sum(axis=0) == 1).all()
+
+
+@numba.njit(nogil=True)
+def deal_out_kinds(plans, n_rounds, counts):
+    """Pieces of several kinds, one kind after the other without a barrier."""
+    plan = plans[0]
+    for r in range(n_rounds):
+        for kind in (CHUNKS, ROWS, HALVES):
+            n_pieces = 3 + 2 * kind
+            piece = next_piece(plan, -1, n_pieces, r, kind)
+            while piece < n_pieces:
+                counts[kind, r, piece] += 1
+                piece = next_piece(plan, piece, n_pieces, r, kind)
+        if not barrier(plan):
+            return
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_kinds_of_pieces_are_counted_apart(size):
+    counts = np.zeros((3, 100, 7), np.int64)
+    together(deal_out_kinds, team(size), size, 100, counts)
+    for kind in range(3):
+        n_pieces = 3 + 2 * kind
+        assert (counts[kind, :, :n_pieces] == 1).all()
+        assert (counts[kind, :, n_pieces:] == 0).all()
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 40))
+def test_most_of_some_rows_and_the_rest(start, n, block):
+    lo = start * block
+    most, rest = (most_or_rest(lo, lo + n, block, piece) for piece in (4, 5))
+    assert most[0] == lo
+    assert most[1] == rest[0]
+    assert rest[1] == lo + n
+    assert (rest[0] - lo) % block == 0 or rest[0] == rest[1]
+    n_blocks = -(-n // block)
+    assert -(-(rest[1] - rest[0]) // block) == n_blocks // 4
 
 
 @numba.njit(nogil=True)

@@ -62,6 +62,7 @@ def several_threads(pace=AlwaysTogether, in_parts=False):
         patch.setattr(layout, "CHUNK_PARAMETERS", 64)
         patch.setattr(layout, "ROW_MULTIPLE", 12)
         patch.setattr(layout, "WORTH_PARTS", 1 if in_parts else 10**12)
+        patch.setattr(layout, "WORTH_DEALING", 1)
         patch.setattr(layout, "ROWS_OF_A_THREAD", 1)
         patch.setattr(layout, "LOSS_ROWS", 2)
         patch.setattr(epochs, "LEAST_A_STEP", 1)

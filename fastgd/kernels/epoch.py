@@ -27,9 +27,9 @@ from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.halves import call_half, each_has_a_half
 from fastgd.kernels.linalg import add_to, sum_of_squares
 from fastgd.kernels.network import (
-    call_losses_and_deltas,
     gradient,
     n_parameters_of,
+    pass_through,
     total_loss,
     total_weight_of,
 )
@@ -55,7 +55,7 @@ from fastgd.kernels.plan import (
     state_rows,
 )
 from fastgd.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastgd.kernels.team import barrier, claim, next_piece, part_of, share
+from fastgd.kernels.team import HALVES, barrier, claim, most_or_rest, next_piece, part_of
 
 
 class Memory(NamedTuple):
@@ -210,13 +210,10 @@ def train(plan, first_batch, last_batch, t):
             continue  # nothing to learn from
         kept = plan.alpha / total_weight
         if each_has_a_half(plan):
-            call_half(plan.half, plan, plan.rank, first, 0, n_rows)
+            halves(plan, first, n_rows, n_steps)
             if not barrier(plan):
                 break
-        lo, hi = share(plan, n_rows, plan.loss_rows)
-        call_losses_and_deltas(
-            plan.losses_and_deltas, plan, first, lo, hi, 1.0 / total_weight, t, True
-        )
+        pass_through(plan, first, n_rows, 1.0 / total_weight, t, True, n_steps)
         # A batch of one block has no second part.
         n_parts = plan.n_parts if n_rows > plan.loss_rows else 1
         by_member = n_parts > 1 and plan.size <= n_parts
@@ -254,6 +251,19 @@ def train(plan, first_batch, last_batch, t):
                 update_as_a_whole(plan, t, rate)
         if not plan.at_once and not barrier(plan):
             break
+
+
+@njit
+def halves(plan, first, n_rows, round):
+    """Raw values of the first layer, by a team of two of which each begins with its own half."""
+    if not plan.deals_rows:
+        call_half(plan.half, plan, plan.rank, first, 0, n_rows)
+        return
+    piece = next_piece(plan, -1, 4, round, HALVES)
+    while piece < 4:
+        lo, hi = most_or_rest(0, n_rows, plan.loss_rows, piece)
+        call_half(plan.half, plan, piece // 2, first, lo, hi)
+        piece = next_piece(plan, piece, 4, round, HALVES)
 
 
 @njit

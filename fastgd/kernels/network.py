@@ -53,7 +53,7 @@ from fastgd.kernels.plan import (
     row_number,
     smaller,
 )
-from fastgd.kernels.team import barrier, next_piece, share
+from fastgd.kernels.team import ROWS, barrier, most_or_rest, next_piece, part_of, share
 
 NARROW = 64  # columns
 
@@ -299,6 +299,25 @@ def call_losses_and_deltas(typingctx, address, plan, first, lo, hi, scale, step,
 
 
 @njit
+def pass_through(plan, first, n_rows, scale, step, with_deltas, round):
+    """Forward and back for a batch by all members of a team; see ``call_losses_and_deltas``."""
+    if plan.size == 1 or not plan.deals_rows:
+        lo, hi = share(plan, n_rows, plan.loss_rows)
+        call_losses_and_deltas(
+            plan.losses_and_deltas, plan, first, lo, hi, scale, step, with_deltas
+        )
+        return
+    piece = next_piece(plan, -1, 2 * plan.size, round, ROWS)
+    while piece < 2 * plan.size:
+        lo, hi = part_of(n_rows, plan.loss_rows, piece // 2, plan.size)
+        lo, hi = most_or_rest(lo, hi, plan.loss_rows, piece)
+        call_losses_and_deltas(
+            plan.losses_and_deltas, plan, first, lo, hi, scale, step, with_deltas
+        )
+        piece = next_piece(plan, piece, 2 * plan.size, round, ROWS)
+
+
+@njit
 def total_loss(plan, n_rows):
     """Sum over the blocks of a batch."""
     total = 0.0
@@ -358,8 +377,7 @@ def objective(plans, with_gradient):
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows
         n_rows = smaller(plan.rows, plan.n_samples - first)
-        lo, hi = share(plan, n_rows, plan.loss_rows)
-        call_losses_and_deltas(plan.losses_and_deltas, plan, first, lo, hi, scale, 0, with_gradient)
+        pass_through(plan, first, n_rows, scale, 0, with_gradient, block)
         if not barrier(plan):
             break
         value += total_loss(plan, n_rows)

@@ -120,6 +120,7 @@ NUMBERS = (
     "take",
     "control",  # what the processor is told of subnormal numbers outside of the loop
     "at_once",  # whether a chunk is updated as soon as the gradient by it is known
+    "deals_rows",  # whether members help each other with the rows of a batch
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
     "middle",  # where the second half of the features begins, likewise; 0: they are not halved
     "half",  # addresses of what computes the halves

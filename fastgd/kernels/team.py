@@ -36,8 +36,10 @@ T = TypeVar("T")
 Tasks = queue.SimpleQueue[Callable[[], None] | None]
 
 # Places of the counters: each has a cache line of its own, or the members would wait for lines,
-# and a second one, because processors fetch them in pairs.  From CLAIMED on each member has one.
+# and a second one, because processors fetch them in pairs.  From CLAIMED on each member has one for
+# each kind of pieces that are dealt out.
 LINE = 16
+CHUNKS, ROWS, HALVES = 0, 1, 2
 ARRIVED, ABANDONED, CLAIMED = LINE, 2 * LINE, 3 * LINE
 
 # Then a waiting member lets other threads have its processor, which may be the one that it
@@ -167,18 +169,20 @@ def barrier(plan):
 
 
 @njit
-def next_piece(plan, piece, n_pieces, round):
+def next_piece(plan, piece, n_pieces, round, kind=CHUNKS):
     """The number of a piece of work that nobody has yet; ``n_pieces`` or more: all are taken.
 
     ``piece`` is the one that the member had before, -1 at first.  Each member goes on until all
-    are taken, in each round, which are counted from 0; between two rounds there is a barrier.
+    are taken, in each round, which are counted from 0; between two rounds there is a barrier.  The
+    number of pieces of a kind is the same in all rounds.
 
     A member has its own pieces, the same in each round, so that what belongs to them stays in the
     cache of its processor; when it has done them, it helps the others.
     """
     if plan.size == 1:
         return piece + 1
-    return _call_take(plan.take, plan.counters, plan.size, plan.rank, piece, n_pieces, round)
+    counters = plan.counters + 8 * LINE * plan.size * kind
+    return _call_take(plan.take, counters, plan.size, plan.rank, piece, n_pieces, round)
 
 
 @njit
@@ -193,6 +197,17 @@ def part_of(n, block, part, n_parts):
     blocks = (n + block - 1) // block
     lo, hi = blocks * part // n_parts, blocks * (part + 1) // n_parts
     return smaller(lo * block, n), smaller(hi * block, n)
+
+
+@njit
+def most_or_rest(lo, hi, block, piece):
+    """Three quarters of some rows, of whole blocks, for an even number of a piece; else the rest.
+
+    The rest is what others can help with whose processors are faster, or less busy.
+    """
+    blocks = (hi - lo + block - 1) // block
+    cut = smaller(lo + (blocks - blocks // 4) * block, hi)
+    return (lo, cut) if piece % 2 == 0 else (cut, hi)
 
 
 @intrinsic
@@ -353,7 +368,7 @@ def together(
     if not members:
         plans[0].set(rank=0, size=1)
         return kernel(plans[0].record, *arguments)
-    counters = np.zeros(CLAIMED + LINE * size, np.int64)
+    counters = np.zeros(CLAIMED + 3 * LINE * size, np.int64)
     for rank, plan in enumerate(plans[:size]):
         plan.set(rank=rank, size=size, counters=counters, **team_entries())
     failures: list[BaseException] = []
