@@ -130,10 +130,15 @@ def test_kinds_of_pieces_are_counted_apart(size):
         assert (counts[kind, :, n_pieces:] == 0).all()
 
 
+@numba.njit
+def both(lo, hi, block):
+    return most_or_rest(lo, hi, block, 4), most_or_rest(lo, hi, block, 5)
+
+
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 40))
 def test_most_of_some_rows_and_the_rest(start, n, block):
     lo = start * block
-    most, rest = (most_or_rest(lo, lo + n, block, piece) for piece in (4, 5))
+    most, rest = both(lo, lo + n, block)
     assert most[0] == lo
     assert most[1] == rest[0]
     assert rest[1] == lo + n
