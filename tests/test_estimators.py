@@ -456,6 +456,31 @@ def test_callbacks_see_and_stop_the_training(digits, solver, task):
     assert recorder.events[-2][1] == clf.score(*digits)
 
 
+@pytest.mark.parametrize("kind", ["classes", "words", "two", "labels"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scores_of_early_stopping_are_accuracies(digits, kind, weighted):
+    X, y = digits
+    y = {
+        "classes": y, "words": np.char.add("class ", y.astype(str)), "two": y > 4,
+        "labels": np.stack([y > 4, y % 2 == 0], axis=1).astype(int),
+    }[kind]  # fmt: skip
+    weight = np.linspace(0.0, 3.0, len(y)) if weighted else None
+    clf = small(max_iter=3).fit(X, y)
+    score = clf._score_outputs(y, clf._outputs(X), weight)
+    assert 0.0 < score < 1.0
+    assert score == accuracy_score(y, clf.predict(X), sample_weight=weight)
+
+
+def test_no_held_out_sample_has_a_weight(regression):
+    X, y = regression
+    weight = np.zeros(len(y))
+    weight[0] = 1.0
+    for model, targets in ((MLPRegressor(), y), (small(), y > np.median(y))):
+        model.set_params(early_stopping=True, random_state=1)
+        with pytest.raises(ValueError, match="held out for validation have a weight of 0"):
+            model.fit(X, targets, sample_weight=weight)
+
+
 def test_scikit_learn_callbacks(digits, capsys):
     X, y = digits
     monitor = ScoringMonitor(scoring="accuracy")

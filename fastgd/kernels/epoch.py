@@ -4,13 +4,14 @@ Nothing of Python runs per batch.  The loop is called for a range of batches, so
 a turn about every 100 ms for Ctrl-C, callbacks and progress.
 
 Several threads may run it together (``fastgd.kernels.team``).  Each takes a share of the rows for
-the forward and backward pass; then the chunks of the parameters are dealt out, and whoever has a
-chunk computes its gradient over all rows and updates it.  Where ``plan.n_parts`` is 2, the gradient
-is the sum of the gradients of two parts of the rows, and in a team of two each member has the one
-of its own part ready before.  Where ``plan.middle`` is not 0, the raw values of the first layer are
-the sum of what two halves of the features give, of which each member of a team of two has one.
-What is added to what does not depend on the number of threads, so all numbers come out the same,
-bit by bit.
+the forward and backward pass, and of long batches the last quarter of a share goes to whoever comes
+first, because processors are not equally fast and not equally busy; then the chunks of the
+parameters are dealt out, and whoever has a chunk computes its gradient over all rows and updates
+it.  Where ``plan.n_parts`` is 2, the gradient is the sum of the gradients of two parts of the rows,
+and in a team of two each member has the one of its own part ready before.  Where ``plan.middle`` is
+not 0, the raw values of the first layer are the sum of what two halves of the features give, of
+which each member of a team of two has one.  What is added to what does not depend on the number of
+threads, so all numbers come out the same, bit by bit.
 """
 
 from __future__ import annotations

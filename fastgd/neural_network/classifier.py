@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -359,7 +358,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _score_outputs(self, y: NDArray[Any], outputs: NDArray[Any], sample_weight: Any) -> float:
         if self._is_probabilities(y):
             y = self.classes_[y.argmax(axis=1)]
-        return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
+        is_right = y == self._labels(outputs)
+        if is_right.ndim == 2:
+            is_right = is_right.all(axis=1)
+        # scikit-learn's function looks at both for a millisecond, as long as many an epoch.
+        return float(np.average(is_right, weights=sample_weight))
 
     def _is_probabilities(self, y: Any) -> bool:
         return _has_columns(y) and isinstance(self._loss, KLDivergence)

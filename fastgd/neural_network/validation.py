@@ -35,6 +35,11 @@ class HeldOut:
         problem: Problem,
         score: Callable[..., float],
     ) -> None:
+        if sample_weight is not None and not sample_weight.any():
+            raise ValueError(
+                "Sample weights must contain at least one non-zero number, but all samples that are"
+                " held out for validation have a weight of 0."
+            )
         self._X, self._y, self._sample_weight = X, y, sample_weight
         self._problem, self._score = problem, score
         self._objective = problem._replace(alpha=0.0).objective()
