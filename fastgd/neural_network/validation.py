@@ -43,12 +43,15 @@ class HeldOut:
         self._X, self._y, self._sample_weight = X, y, sample_weight
         self._problem, self._score = problem, score
         self._objective = problem._replace(alpha=0.0).objective()
+        self._predictor: Predictor | None = None
 
     def score(self, w: NDArray[Any]) -> float:
         """Accuracy or R² of the parameters; NaN where an output is not finite."""
         problem = self._problem
         w = w.astype(problem.dtype, copy=False)  # solvers work in float64
-        outputs = Predictor(problem.layers, w, problem.loss, problem.n_jobs).outputs(self._X)
+        if self._predictor is None or self._predictor.w is not w:
+            self._predictor = Predictor(problem.layers, w, problem.loss, problem.n_jobs)
+        outputs = self._predictor.outputs(self._X)
         if not np.isfinite(outputs).all():
             return np.nan
         # Just before a divergence the squares of finite outputs overflow.
