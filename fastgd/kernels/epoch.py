@@ -263,7 +263,8 @@ def halves(plan, first, n_rows, round):
     piece = next_piece(plan, -1, 4, round, HALVES)
     while piece < 4:
         lo, hi = most_or_rest(0, n_rows, plan.loss_rows, piece)
-        call_half(plan.half, plan, piece // 2, first, lo, hi)
+        if lo < hi:
+            call_half(plan.half, plan, piece // 2, first, lo, hi)
         piece = next_piece(plan, piece, 4, round, HALVES)
 
 

@@ -13,7 +13,7 @@ from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import tasks_of_products
-from fastgd.kernels.layout import network_plan, remembered, set_for_training
+from fastgd.kernels.layout import network_plan, set_for_training
 from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
@@ -81,16 +81,17 @@ def tasks_of_plan(
     return [*tasks, *(partial(activation_addresses, name, dtype) for name in sorted(names))]
 
 
-@remembered
 def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:
     """Whether batches of ``rows`` have products that are worth the matrix unit.
 
     Those by weights have columns and terms as many as a layer has units, those that make the
     gradient have terms as many as there are rows; ``product_by_amx`` decides on each.
     """
+    if rows < ROWS_FOR_AMX:
+        return False
     n_in, n_out = layers["n_in"], layers["n_out"]
     large = (n_out >= LEAST_SIDE) & (n_out * np.maximum(n_in, rows) >= LEAST_NUMBERS)
-    return rows >= ROWS_FOR_AMX and bool(large.any())
+    return bool(large.any())
 
 
 def check_data(layers: NDArray[Any], data: Data, n_samples: int, dtype: np.dtype[Any]) -> None:
