@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fastgd import MLPClassifier, MLPRegressor
 from fastgd.kernels import samples
+from fastgd.neural_network import epochs
 from fastgd.optimizers import Optimizer
 
 RNG = np.random.default_rng(0)
@@ -136,6 +137,34 @@ def test_samples_are_let_go():
         assert not any(reference() is not None for reference in seen)
 
 
+def test_sparse_samples_are_let_go():
+    model = regressor(batch_size=20)
+    rows = scipy.sparse.csr_matrix(X)
+    seen = [weakref.ref(a) for a in (rows.data, rows.indices, rows.indptr)]
+    model.partial_fit(rows, NUMBERS)
+    del rows
+    gc.collect()
+    assert not any(reference() is not None for reference in seen)
+
+
+def test_who_goes_on_has_the_buffers_alone():
+    """Two copies of one optimizer, or two threads of the user's, would write into the same."""
+    model = regressor().partial_fit(X, NUMBERS)
+    optimizer = model._optimizer
+    plan = optimizer._kept_plan[0][1]
+    fresh = optimizer.successor(optimizer.rule, X.ravel()[:64].copy(), optimizer.memory.chunks)
+    assert fresh is not None
+    assert optimizer.take_plan() == (None, None)
+    assert fresh.take_plan()[1] is plan
+    assert fresh.take_plan() == (None, None)
+
+
+def test_buffers_of_long_batches_are_not_kept(monkeypatch):
+    """They may be large; to make them takes no time beside that of a batch."""
+    monkeypatch.setattr(epochs, "LEAST_TO_START_A_THREAD", 1000)
+    assert not regressor().partial_fit(X, NUMBERS)._optimizer._kept_plan
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_copy_has_buffers_of_its_own(copied):
     model = regressor().partial_fit(X, NUMBERS)
@@ -182,11 +211,15 @@ def test_a_later_call_complains_as_the_first_does(name):
     model.partial_fit(X, NUMBERS)
 
 
-@pytest.mark.parametrize("kind", ["read-only", "large", "float32", "columns", "not aligned", "int"])
+@pytest.mark.parametrize(
+    "kind", ["read-only", "broadcast", "large", "float32", "columns", "not aligned", "int"]
+)
 def test_a_later_call_takes_what_the_first_takes(kind):
     rows = X.copy()
     if kind == "read-only":
         rows.flags.writeable = False
+    elif kind == "broadcast":  # NumPy says that it is writeable, and its buffer that it is not
+        rows = np.broadcast_arrays(rows, np.zeros((1, 1)))[0]
     elif kind == "large":  # the sum is infinite
         rows = np.full(rows.shape, 1e38, np.float32)
     elif kind == "columns":

@@ -291,6 +291,20 @@ def test_partial_fit_goes_on_with_another_number_of_threads():
     assert_same_bits(train((3, 1, 4, 2)), train((1, 1, 1, 1)))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("n_last", [1, 3, 9])
+def test_a_short_last_batch_of_many_features(n_last):
+    """Some pieces of it have no rows, of which there are no products."""
+    X = RNG.normal(size=(40 + n_last, 2100))
+    nets = []
+    for n_jobs in (1, 2):
+        with several_threads(in_parts=True) as sizes:
+            net = MLPRegressor(hidden_layer_sizes=(70,), batch_size=20, max_iter=4, random_state=0)
+            nets.append(net.set_params(n_jobs=n_jobs).fit(X, X[:, 0]))
+        assert max(sizes) == n_jobs
+    assert_same_bits(*nets)
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "huber", "poisson"])
 def test_regression(loss):
     y = RNG.poisson(2.0, (N, 2)).astype(float)
@@ -301,6 +315,25 @@ def test_regression(loss):
             nets.append(net.set_params(n_jobs=n_jobs).fit(X, y))
         assert max(sizes) == n_jobs
     assert_same_bits(*nets)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_predictions_by_one_estimator_with_other_numbers_of_threads():
+    """The buffers of a call are those of the next one, as far as they go."""
+    X = RNG.normal(size=(400, 7))
+    net = MLPRegressor(hidden_layer_sizes=HIDDEN, max_iter=1, random_state=0, n_jobs=4)
+    net.fit(X, X[:, 0])
+    expected = net.predict(X)  # by one thread
+    with several_threads() as sizes:
+        for n_rows in (1, 400, 5, 399, 90, 400, 17, 1):
+            found = net.predict(X[:n_rows])
+            np.testing.assert_allclose(found, expected[:n_rows], rtol=1e-12, atol=1e-14)
+        # Numbers that are not finite are told apart again after a call that had some.
+        with pytest.raises(ValueError, match="contains NaN"):
+            net.predict(np.full((90, 7), np.nan))
+        np.testing.assert_allclose(net.predict(X), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(net.predict(X[:50]), expected[:50], rtol=1e-12, atol=1e-14)
+    assert max(sizes) == 4
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,7 +1,8 @@
 """The first layer of a network with many features, as the sum of what two halves of them give.
 
-In a team of two each member has one half, for all rows of a batch.  Others compute both, and add
-the same numbers.  Compiled where a network needs it, and called by address: most have few features.
+In a team of two each member begins with one half, for all rows of a batch, and may help the other
+one out.  Other teams, and one thread alone, compute both for each row, and add the same numbers.
+Compiled where a network needs it, and called by address: most have few features.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fastgd.kernels.plan import layer_at, plan_dtype, reals
 
 @njit
 def each_has_a_half(plan):
-    """Whether each of two members takes one half of the features, for all rows of a batch."""
+    """Whether each of two members begins with one half of the features, for all rows of a batch."""
     return plan.middle != 0 and plan.size == 2
 
 

@@ -270,6 +270,7 @@ def set_parts(plan: Plan) -> Plan:
     if n_parameters(layers) > exchanged:
         return plan
     part_grad = aligned_empty(n_parameters(layers), plan.dtype)
+    # A member goes on with the gradient of its own rows, without waiting for others.
     return plan.set(n_parts=2, deals_rows=False, part_grad=part_grad)
 
 

@@ -71,7 +71,7 @@ def forward(plan, first, lo, hi, step):
     """Raw outputs for the rows ``lo`` to ``hi`` of the batch that begins at row ``first``.
 
     Returns where the outputs of the batch begin in ``plan.units``.  ``step`` decides the dropout
-    masks.  Where ``each_has_a_half``, both members have called ``call_half`` before.
+    masks.  Where ``each_has_a_half``, both halves of all rows are there already.
     """
     size = plan.itemsize
     start = 0

@@ -203,7 +203,8 @@ def part_of(n, block, part, n_parts):
 def most_or_rest(lo, hi, block, piece):
     """Three quarters of some rows, of whole blocks, for an even number of a piece; else the rest.
 
-    The rest is what others can help with whose processors are faster, or less busy.
+    The rest is what others can help with whose processors are faster, or less busy; of fewer than
+    four blocks there is none.
     """
     blocks = (hi - lo + block - 1) // block
     cut = smaller(lo + (blocks - blocks // 4) * block, hi)

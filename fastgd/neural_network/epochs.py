@@ -109,9 +109,10 @@ class EpochRunner:
             updates=self._updates, dropout=dropout_masks, **limit_parts(limits, problem.dtype),
         )  # fmt: skip
         self._plans = [plan]  # and of helpers, when they are needed
+        self._has_long_batches = work >= LEAST_TO_START_A_THREAD
         self._pace = Pace(
             team_size(n_threads, batch_size), compiles=problem.dtype not in _compiled,
-            long_batches=work >= LEAST_TO_START_A_THREAD,
+            long_batches=self._has_long_batches,
         )  # fmt: skip
 
     def _plan_with_buffers(self, at_once: bool) -> Plan:
@@ -134,7 +135,12 @@ class EpochRunner:
         return plan
 
     def keep_plan(self) -> None:
-        """Leave the buffers, without the samples, to a runner that goes on with the optimizer."""
+        """Leave the buffers, without the samples, to a runner that goes on with the optimizer.
+
+        Unless they are large, and to make them takes no time beside that of a batch.
+        """
+        if self._has_long_batches:
+            return
         plan = self._plans[0]
         plan.forget("values", "indices", "indptr", "y", "weight", "order")
         self.optimizer.keep_plan(self._kind, plan)

@@ -120,7 +120,7 @@ class FittedNetwork(Settings, ABC):
         """
         if (
             not reset
-            and self._is_ready(X, np.shape(self.coefs_[0])[0], getattr(X, "dtype", None))
+            and self._is_ready(X, sizes_of(self.coefs_)[0], getattr(X, "dtype", None))
             and X.dtype in (np.float64, np.float32)
             and type(y) is np.ndarray
             and y.shape == X.shape[:1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastgd._threads import reserved, threads_worth
 from fastgd.kernels.aligned import LINE_NUMBERS, aligned_zeros
-from fastgd.kernels.layout import network_plan
+from fastgd.kernels.layout import n_units, network_plan
 from fastgd.kernels.linalg import Dense, input_entries
 from fastgd.kernels.loss_parts import link_part
 from fastgd.kernels.losses import softmax_link
@@ -25,8 +25,8 @@ from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.problem import as_matrix
 from fastgd.solvers.objective import LEAST_A_PASS
 
-# Buffers for up to so many blocks of rows are kept for the next call; for so many rows at least.
-KEPT_BLOCKS, FEW_ROWS = 4, 16
+# Buffers of up to so many numbers are kept for the next call; they have room for so many rows.
+FEW_NUMBERS, FEW_ROWS = 2**18, 16
 # Each of several threads has so many blocks, if they have so many rows.
 MOST_BLOCKS, ROWS_OF_A_BLOCK = 4, 120
 
@@ -58,6 +58,7 @@ class Predictor:
         # the same.
         self._link_of_codes = NOTHING if type(loss).link is softmax_link else self._link
         self._block_rows = block_rows(layers, sys.maxsize, w.dtype)
+        self._n_units = n_units(layers)
         self._kept: list[Plan] = []
         self._kept_rows = 0
         self.is_finite = True
@@ -101,7 +102,8 @@ class Predictor:
     def _plans_for(self, matrix: Any, rows: int, n_threads: int) -> list[Plan]:
         """Plans with the samples: one for each thread, which predicts other rows than the rest."""
         kept = self._kept
-        if not isinstance(matrix, Dense) or n_threads * rows > KEPT_BLOCKS * self._block_rows:
+        n_numbers = n_threads * rows * self._n_units
+        if not isinstance(matrix, Dense) or n_numbers > FEW_NUMBERS:
             return [self._new_plan(rows, matrix) for _ in range(n_threads)]
         if rows > self._kept_rows or n_threads > len(kept):
             self._kept_rows = max(FEW_ROWS, rows, self._kept_rows)
