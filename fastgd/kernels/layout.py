@@ -43,8 +43,9 @@ ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
 WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
 # Multiplications a step from which two threads may be worth it in a small network.
 WORTH_PARTS = 800_000
-# Multiplications of a batch from which members of a team help each other with its rows.
-WORTH_DEALING = 20_000_000
+# Multiplications of a batch from which members of a team help each other with its rows, for which
+# more of them pass over all weights: those must stay in a second-level cache.
+WORTH_DEALING, MOST_BYTES_TO_DEAL = 20_000_000, 2**21
 # Features for each row of a batch from which two threads take a half of them each.
 MANY_FEATURES = 3
 # Rows whose losses are summed at a time, at least.
@@ -226,8 +227,12 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,
-        # For the matrix unit all weights are written anew in each pass, however few its rows.
-        deals_rows=multiplications(layers, rows) >= WORTH_DEALING and plan["pieces"] is None,
+        deals_rows=(
+            multiplications(layers, rows) >= WORTH_DEALING
+            and n_parameters(layers) * dtype.itemsize <= MOST_BYTES_TO_DEAL
+            # For the matrix unit all weights are written anew in each pass, however few its rows.
+            and plan["pieces"] is None
+        ),
         target_words=n_outputs_y * y_dtype.itemsize // 4,
         x=aligned_empty(rows * n_gathered, dtype),
         delta=aligned_empty(rows * n_units(layers), dtype),
