@@ -9,8 +9,9 @@ import numba
 from numpy.typing import NDArray
 
 from bench.pairing import THREADS
+from fastgd.kernels.aligned import address
 from fastgd.kernels.gemm import gemm, product_entries
-from fastgd.kernels.plan import Plan, address
+from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import share, together
 
 

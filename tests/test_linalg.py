@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgd.kernels import gemm as module
-from fastgd.kernels.aligned import aligned_empty
+from fastgd.kernels.aligned import address, aligned_empty
 from fastgd.kernels.gemm import gemm, product_entries
 from fastgd.kernels.layout import (
     layer_table,
@@ -30,7 +30,7 @@ from fastgd.kernels.layout import (
     set_for_training,
 )
 from fastgd.kernels.linalg import CSR, Dense, affine, call_accumulate, input_entries
-from fastgd.kernels.plan import Plan, address
+from fastgd.kernels.plan import Plan
 from fastgd.neural_network.problem import as_data, as_matrix
 
 DTYPES = st.sampled_from([np.float32, np.float64])

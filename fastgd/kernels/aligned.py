@@ -27,6 +27,17 @@ PAGE = 4096
 PARAMETERS, GRADIENT, STATE = 0, 1024, 2048
 
 
+def address(array: NDArray[Any]) -> int:
+    """Where the numbers of a contiguous array lie; 0 if there are none."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"The array must be C-contiguous, but has strides {array.strides}.")
+    if array.size == 0:
+        return 0
+    # ``ctypes.data`` takes twice as long, and is needed for what is only to be read.
+    data = array.data
+    return array.ctypes.data if data.readonly else addressof(c_char.from_buffer(data))
+
+
 def whole_lines(n: int) -> int:
     """``n`` float64 numbers, rounded up to whole lines of the cache."""
     return -(-n // LINE_NUMBERS) * LINE_NUMBERS
@@ -51,7 +62,7 @@ def _aligned(
     size = n * dtype.itemsize
     period = ALIGNMENT if place is None else PAGE
     room = make(size + period + ALIGNMENT, np.uint8)
-    skipped = ((place or 0) - addressof(c_char.from_buffer(room.data))) % period
+    skipped = ((place or 0) - address(room)) % period
     # A memoryview stands between, or NumPy would name ``room`` as the base of all views.
     return np.frombuffer(room.data[skipped:], dtype, n)
 

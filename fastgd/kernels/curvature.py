@@ -24,6 +24,7 @@ import numpy as np
 from fastgd._jit import njit
 from fastgd.kernels.activations import NAMES, curvature_address
 from fastgd.kernels.gemm import gemm
+from fastgd.kernels.layout import n_units
 from fastgd.kernels.linalg import affine
 from fastgd.kernels.loss_parts import loss_curvature_part
 from fastgd.kernels.network import (
@@ -41,7 +42,7 @@ from fastgd.kernels.team import barrier, next_piece, share
 def plans_of_direction(plans: list[Plan], loss: Any) -> list[Plan]:
     """Give the plans of a team what the products need; returns those of the direction."""
     layers, rows, dtype = plans[0]["layers"], plans[0]["rows"], plans[0].dtype
-    n = rows * int(layers["n_out"].sum())
+    n = rows * n_units(layers)
     curvatures = [curvature_address(NAMES[place], dtype) for place in layers["activation"]]
     shared = {
         "curvatures": np.array(curvatures, np.int64),

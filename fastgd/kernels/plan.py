@@ -12,7 +12,6 @@ C chunks of the parameters, T threads.
 from __future__ import annotations
 
 import functools
-from ctypes import addressof, c_char
 from typing import Any
 
 import numba
@@ -20,10 +19,9 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
-from numpy.typing import NDArray
 
 from fastgd._jit import njit
-from fastgd.kernels.aligned import aligned_zeros
+from fastgd.kernels.aligned import address, aligned_zeros
 
 LAYER = np.dtype(
     [
@@ -200,17 +198,6 @@ class Plan:
     def __getitem__(self, name: str) -> Any:
         """What was set, or None."""
         return self._kept.get(name)
-
-
-def address(array: NDArray[Any]) -> int:
-    """Where the numbers of a contiguous array lie; 0 if there are none."""
-    if not array.flags.c_contiguous:
-        raise ValueError(f"The array must be C-contiguous, but has strides {array.strides}.")
-    if array.size == 0:
-        return 0
-    # ``ctypes.data`` takes twice as long, and is needed for what is only to be read.
-    data = array.data
-    return array.ctypes.data if data.readonly else addressof(c_char.from_buffer(data))
 
 
 def make_array(kind: Any) -> Any:

@@ -13,7 +13,7 @@ from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import tasks_of_products
-from fastgd.kernels.layout import network_plan, set_for_training
+from fastgd.kernels.layout import n_units, network_plan, set_for_training
 from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
@@ -28,7 +28,7 @@ ROWS_FOR_AMX = 384
 
 def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
     """Number of samples to send through a network at once."""
-    units = int(layers["n_out"].sum() + 2 * layers["n_out"].max())
+    units = n_units(layers) + 2 * int(layers["n_out"].max())
     return int(np.clip(BLOCK_BYTES // (units * np.dtype(dtype).itemsize), 64, max(n_samples, 1)))
 
 
@@ -56,11 +56,6 @@ def set_samples(plan: Plan, data: Data, n_samples: int, loss: Any, alpha: float)
         loss=loss_part(loss, plan.dtype, n_outputs, plan["rows"]),
         **input_entries(data.X, plan.dtype),
     )  # fmt: skip
-
-
-def kind_of_data(data: Data) -> tuple[Any, ...]:
-    """What the buffers of a plan depend on."""
-    return kind_of(data.X), data.y.shape[1], data.y.dtype
 
 
 def tasks_of_plan(

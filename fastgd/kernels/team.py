@@ -39,7 +39,7 @@ Tasks = queue.SimpleQueue[Callable[[], None] | None]
 # and a second one, because processors fetch them in pairs.  From CLAIMED on each member has one for
 # each kind of pieces that are dealt out.
 LINE = 16
-CHUNKS, ROWS, HALVES = 0, 1, 2
+CHUNKS, ROWS, HALVES = KINDS = 0, 1, 2
 ARRIVED, ABANDONED, CLAIMED = LINE, 2 * LINE, 3 * LINE
 
 # Then a waiting member lets other threads have its processor, which may be the one that it
@@ -369,7 +369,7 @@ def together(
     if not members:
         plans[0].set(rank=0, size=1)
         return kernel(plans[0].record, *arguments)
-    counters = np.zeros(CLAIMED + 3 * LINE * size, np.int64)
+    counters = np.zeros(CLAIMED + len(KINDS) * LINE * size, np.int64)
     for rank, plan in enumerate(plans[:size]):
         plan.set(rank=rank, size=size, counters=counters, **team_entries())
     failures: list[BaseException] = []

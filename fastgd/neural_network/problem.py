@@ -10,10 +10,10 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from fastgd.kernels.linalg import CSR, Dense
+from fastgd.kernels.linalg import CSR, Dense, kind_of
 from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.samples import data_plan, kind_of_data, set_samples, tasks_of_plan
+from fastgd.kernels.samples import data_plan, set_samples, tasks_of_plan
 from fastgd.solvers import Objective
 
 # Largest power of 2 of weights that are taken as they are.
@@ -49,7 +49,8 @@ class Problem(NamedTuple):
     @property
     def kind(self) -> tuple[Any, ...]:
         """What the buffers of a plan depend on."""
-        return (self.layers.tobytes(), self.dtype, *kind_of_data(self.data))
+        y = self.data.y
+        return self.layers.tobytes(), self.dtype, kind_of(self.data.X), y.shape[1], y.dtype
 
     def tasks(self, rows: int) -> list[Callable[[], Any]]:
         """What such a plan compiles, as tasks for whoever has time."""
