@@ -71,8 +71,25 @@ def test_quotients_are_as_close_as_stated():
     without_fma, with_fma = map(float, bounds)
     assert error.max() <= (with_fma if has_fused_multiply_add() else without_fma)
     assert error.max() > 0.4  # or the bound says nothing
-    wide = a.astype(np.float64), b.astype(np.float64)
-    np.testing.assert_array_equal(quotients(*wide), exact)
+
+
+@needs_compiler
+@needs_long_double
+def test_quotients_of_float64_are_as_close_as_stated():
+    rng = np.random.default_rng(0)
+    n = 200_000
+    a = rng.standard_normal(n) * 10.0 ** rng.uniform(-120, 120, n)
+    b = rng.uniform(1, 2, n) * 10.0 ** rng.uniform(-120, 120, n) * rng.choice((-1, 1), n)
+    exact = a.astype(np.longdouble) / b
+    error = np.abs(quotients(a, b) - exact) / np.spacing(np.abs(exact).astype(np.float64))
+    stated = re.search(r"off in float32, ([\d.]+) in float64", elementary.divide.__doc__)
+    assert error.max() <= (float(stated[1]) if has_fused_multiply_add() else 0.501)
+    # Where the estimate is worst, and at both ends of what it is made for.
+    mantissas = np.linspace(1, 2, 100_001)[:-1]
+    for scale in (1.0, 2.0**-1022, 2.0**1020):
+        wanted = 1 / (mantissas * scale).astype(np.longdouble)
+        got = quotients(np.ones_like(mantissas), mantissas * scale)
+        np.testing.assert_allclose(got, wanted.astype(np.float64), rtol=2.3e-16, atol=5e-324)
 
 
 def has_fused_multiply_add():
