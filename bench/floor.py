@@ -133,21 +133,31 @@ def bandwidth(n_bytes: int) -> float:
 
 @functools.cache
 def _bandwidth(n_bytes: int) -> float:
-    n = n_bytes // 12 // THREADS
     times = max(1, 2**31 // n_bytes)  # some 10 ms: starting threads is nothing beside it
+    run = triads(n_bytes, times)
+    run()
+    return n_bytes * times / min(_seconds(run) for _ in range(10))
+
+
+def triads(n_bytes: int, times: int) -> Callable[[], Any]:
+    """So many triads on all threads; each moves the bytes that the arrays have together."""
+    n = n_bytes // 12 // THREADS
     arrays = [[np.ones(n, np.float32) for _ in range(3)] for _ in range(THREADS)]
-    _triad(*arrays[0], 1)
-    best = min(_threads_seconds(arrays, times) for _ in range(10))
-    return 12 * n * THREADS * times / best
+
+    def run() -> tuple[Any, ...]:
+        threads = [threading.Thread(target=_triad, args=(*own, times)) for own in arrays]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return ()
+
+    return run
 
 
-def _threads_seconds(arrays: list[list[Array]], repeats: int) -> float:
-    threads = [threading.Thread(target=_triad, args=(*own, repeats)) for own in arrays]
+def _seconds(run: Callable[[], Any]) -> float:
     started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run()
     return time.perf_counter() - started
 
 

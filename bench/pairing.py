@@ -66,16 +66,17 @@ class Contest(NamedTuple):
                     )
         return self
 
-    def seconds(self) -> Seconds:
-        """Seconds of each peer in each round."""
+    def seconds(self, **others: Run) -> Seconds:
+        """Seconds of each peer in each round, and of what else is to be timed in turn with them."""
+        runs = self.runs | others
         rounds: list[list[float]] = []
         begun = time.perf_counter()
         with self.limits():
             while len(rounds) < ROUNDS:
                 if len(rounds) >= ENOUGH_ROUNDS and time.perf_counter() - begun > ENOUGH_SECONDS:
                     break
-                rounds.append([self._one(run) for run in self.runs.values()])
-        return dict(zip(self.runs, np.array(rounds[1:]).T, strict=True))
+                rounds.append([self._one(run) for run in runs.values()])
+        return dict(zip(runs, np.array(rounds[1:]).T, strict=True))
 
     def _one(self, run: Run) -> float:
         if self.threads > 1:

@@ -38,7 +38,10 @@ def bytes_moved(name: str, n: int) -> tuple[int, int]:
 
 
 def report() -> None:
-    """Microseconds an update, bandwidth, and the share of a triad's on as much memory."""
+    """Microseconds an update, bandwidth, and the share of a triad's in the same rounds.
+
+    The triad passes over as much memory as the updates do, as many times in a row.
+    """
     asked = [peer for peer in peers.present() if hasattr(peers.module(peer), "update_rule")]
     others = [peer for peer in asked if peer != "fastgd"]
     columns = ["µs an update", "n", "fastgd", *others, "best peer / fastgd", "GB/s", "of a triad"]
@@ -46,16 +49,16 @@ def report() -> None:
     for n in SIZES:
         for name in OPTIMIZERS:
             this = contest(name, n)
-            seconds = this.seconds()
-            step = {peer: float(np.median(s)) / this.steps for peer, s in seconds.items()}
             moved, held = bytes_moved(name, n)
-            rate = moved / step["fastgd"]
+            seconds = this.seconds(triad=floor.triads(held, this.steps))
+            share = np.median(moved / seconds["fastgd"] * seconds.pop("triad") / held)
+            step = {peer: float(np.median(s)) / this.steps for peer, s in seconds.items()}
             table.row(
                 name,
                 f"{n:,}",
                 number(1e6 * step["fastgd"]),
                 *(number(1e6 * step[peer]) if peer in step else "—" for peer in others),
                 versus(seconds),
-                number(rate / 1e9),
-                f"{rate / floor.bandwidth(held):.0%}",
+                number(moved / step["fastgd"] / 1e9),
+                f"{share:.0%}",
             )
