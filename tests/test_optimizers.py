@@ -357,7 +357,9 @@ def test_several_threads_update_as_one(name, dtype, monkeypatch):
         return together(kernel, plans, size, *arguments)
 
     monkeypatch.setattr(optimizers.optimizer, "together", noted)
-    monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", N_LONG)
+    # It reads gradient, parameters and state, and writes the latter two.
+    moved = (3 + 2 * len(getattr(OPTIMIZERS[name](), "state", ()))) * w.astype(dtype).nbytes
+    monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", moved)
     monkeypatch.setattr("fastgd._threads._n_processors", lambda: 4)
     for n_threads in (2, 4):
         monkeypatch.setattr(optimizers.optimizer, "allowed_threads", lambda n=n_threads: n)
@@ -366,8 +368,8 @@ def test_several_threads_update_as_one(name, dtype, monkeypatch):
         sizes.clear()
         for a, b in zip(team, alone, strict=True):
             np.testing.assert_array_equal(a, b)
-    # One parameter less is not worth it.
-    monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", N_LONG + 1)
+    # One byte less is not worth it.
+    monkeypatch.setattr(optimizers.optimizer, "WORTH_THREADS", moved + 1)
     run(OPTIMIZERS[name](), w.astype(dtype), gradients[:1])
     assert not sizes
 

@@ -20,8 +20,8 @@ from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import together
 from fastgd.optimizers.users_rule import check_indices, names_of
 
-# Parameters from which an update of a single vector is worth starting a thread.
-WORTH_THREADS = 1_500_000
+# Bytes moved from which an update of a single vector is worth starting a thread.
+WORTH_THREADS = 30_000_000
 
 
 def is_rule(candidate: object) -> bool:
@@ -160,7 +160,8 @@ class Optimizer:
         if config.DISABLE_JIT:
             step_in_python(self.rule, w, g, self.memory, t, self.learning_rate)
             return
-        plans = self._ready_plans(1 if w.size < WORTH_THREADS else allowed_threads())
+        moved = (3 + 2 * self.memory.n_arrays) * w.nbytes
+        plans = self._ready_plans(1 if moved < WORTH_THREADS else allowed_threads())
         # Numba would compile the kernel once more for arrays of other kinds.
         w, g = np.asarray(w), np.asarray(g)
         if not g.flags.writeable:
