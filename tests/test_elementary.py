@@ -69,7 +69,7 @@ def test_quotients_are_as_close_as_stated():
     error = np.abs(quotients(a, b) - exact) / np.spacing(np.abs(exact).astype(np.float32))
     bounds = re.findall(r"at most ([\d.]+)\s+ulp off", elementary.divide.__doc__)
     without_fma, with_fma = map(float, bounds)
-    assert error.max() <= (with_fma if has_fused_multiply_add() else without_fma)
+    assert error.max() <= (with_fma if _jit.processor_has("fma") else without_fma)
     assert error.max() > 0.4  # or the bound says nothing
 
 
@@ -83,20 +83,13 @@ def test_quotients_of_float64_are_as_close_as_stated():
     exact = a.astype(np.longdouble) / b
     error = np.abs(quotients(a, b) - exact) / np.spacing(np.abs(exact).astype(np.float64))
     stated = re.search(r"off in float32, ([\d.]+) in float64", elementary.divide.__doc__)
-    assert error.max() <= (float(stated[1]) if has_fused_multiply_add() else 0.501)
+    assert error.max() <= (float(stated[1]) if _jit.processor_has("fma") else 0.501)
     # Where the estimate is worst, and at both ends of what it is made for.
     mantissas = np.linspace(1, 2, 100_001)[:-1]
     for scale in (1.0, 2.0**-1022, 2.0**1020):
         wanted = 1 / (mantissas * scale).astype(np.longdouble)
         got = quotients(np.ones_like(mantissas), mantissas * scale)
         np.testing.assert_allclose(got, wanted.astype(np.float64), rtol=2.3e-16, atol=5e-324)
-
-
-def has_fused_multiply_add():
-    from llvmlite import binding
-
-    known = numba.config.CPU_NAME in (None, "", "host")
-    return bool(known and binding.get_host_cpu_features().get("fma"))
 
 
 @needs_compiler

@@ -13,9 +13,11 @@ import struct
 from typing import Any
 
 import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
+
+from fastgd._jit import processor_has
 
 FLOAT_BYTES = 4
 TILE = 16  # rows of a tile, and columns of one of C
@@ -34,13 +36,9 @@ ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18
 @functools.cache
 def has_amx() -> bool:
     """Whether this processor has the unit, and the system lets this process use it."""
-    config = numba.config
-    if config.CPU_NAME not in (None, "", "host") or config.CPU_FEATURES is not None:
-        return False  # the compiler is told of another processor
-    if platform.system() != "Linux":
-        return False
-    features = binding.get_host_cpu_features()
-    if not all(features.get(name) for name in ("avx512f", "amx-tile", "amx-bf16")):
+    if numba.config.CPU_FEATURES is not None:
+        return False  # the compiler is told of others
+    if platform.system() != "Linux" or not processor_has("avx512f", "amx-tile", "amx-bf16"):
         return False
     libc = ctypes.CDLL(None)
     return bool(libc.syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0)

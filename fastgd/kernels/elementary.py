@@ -22,13 +22,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from llvmlite import binding
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from fastgd._jit import compiler_flags, njit
+from fastgd._jit import compiler_flags, njit, processor_has
 
 Number = Any  # a float32 or a float64
 Function = Callable[[Number], Number]
@@ -451,10 +449,4 @@ def _divide(a: Number, b: Number) -> Callable[..., Any]:
 
     if a == b == types.float32:
         return estimated
-    return refined if a == b == types.float64 and _has_fused_multiply_add() else exact
-
-
-@functools.cache
-def _has_fused_multiply_add() -> bool:
-    known = numba.config.CPU_NAME in (None, "", "host")
-    return bool(known and binding.get_host_cpu_features().get("fma"))
+    return refined if a == b == types.float64 and processor_has("fma") else exact

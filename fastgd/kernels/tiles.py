@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
-from fastgd._jit import njit
+from fastgd._jit import njit, processor_has
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of
 
@@ -27,11 +26,9 @@ def _registers() -> tuple[bool, int, dict[int, int]]:
 
     The sums, a row of B and an element of A must fit into 32 registers, or 16 of the shorter ones.
     """
-    known = numba.config.CPU_NAME in (None, "", "host")
-    features = binding.get_host_cpu_features() if known else {}
-    if features.get("avx512f"):
+    if processor_has("avx512f"):
         return True, 64, {1: 16, 2: 12}
-    if features.get("avx2") and features.get("fma"):
+    if processor_has("avx2", "fma"):
         return True, 32, {1: 12, 2: 6}
     return False, 16, {1: 8, 2: 4}
 
