@@ -543,3 +543,19 @@ def test_variables_of_kernels_have_one_type(installation):
     n_functions, converted = installation.run(TYPES)
     assert n_functions > 50
     assert converted == []
+
+
+def test_another_processor_has_nothing(monkeypatch):
+    monkeypatch.setattr(
+        "llvmlite.binding.get_host_cpu_features", lambda: {"fma": True, "avx": False}
+    )
+    monkeypatch.setattr("numba.core.config.CPU_NAME", None)
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", None)
+    assert _jit.processor_has("fma")
+    assert not _jit.processor_has("fma", "avx")
+    assert not _jit.processor_has("unknown")
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", "-fma")
+    assert not _jit.processor_has("fma")
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", None)
+    monkeypatch.setattr("numba.core.config.CPU_NAME", "generic")
+    assert not _jit.processor_has("fma")

@@ -12,6 +12,7 @@ import threading
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numba
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from fastgd import MLPClassifier, MLPRegressor, _threads
 from fastgd._threads import allowed_threads, quiet_blas, reserved, threads_worth
+from fastgd.kernels import team as module
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.team import (
     CHUNKS,
@@ -162,6 +164,19 @@ def test_shares_cover_everything_evenly(size, n):
     assert (out == 1).all()
     lengths = parts[:, 1] - parts[:, 0]
     assert lengths.max() - lengths.min() <= 1
+
+
+def test_short_parts_are_claimed_line_by_line(monkeypatch):
+    lines = []
+    monkeypatch.setattr(module, "_write_again", lines.append)
+    claim = getattr(module.claim, "py_func", module.claim)
+    stop = 1000 + module.MOST_BYTES_TO_CLAIM
+    claim(SimpleNamespace(size=2), 1000, stop)
+    assert lines == list(range(1024, stop - 7, 64))
+    lines.clear()
+    claim(SimpleNamespace(size=2), 1000, stop + 1)
+    claim(SimpleNamespace(size=1), 1000, stop)
+    assert not lines
 
 
 def test_helpers_live_from_call_to_call():

@@ -12,7 +12,6 @@ import platform
 import struct
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
@@ -36,8 +35,6 @@ ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18
 @functools.cache
 def has_amx() -> bool:
     """Whether this processor has the unit, and the system lets this process use it."""
-    if numba.config.CPU_FEATURES is not None:
-        return False  # the compiler is told of others
     if platform.system() != "Linux" or not processor_has("avx512f", "amx-tile", "amx-bf16"):
         return False
     libc = ctypes.CDLL(None)

@@ -383,15 +383,16 @@ def normal_cdf(x: Number) -> Number:
 
 
 def divide(a: Number, b: Number) -> Number:
-    """Return a / b for a finite a and a normal number b; in float32 at most 2.8 ulp off.
+    """Return a / b for a finite a and a normal b above 0; in float32 at most 2.8 ulp off.
 
-    With fused multiply-add it is at most 0.55 ulp off in float32, 0.51 in float64; without, that
-    of float64 is the processor's.  Processors divide slowly, a vector in the time of ten
-    multiplications and in float64 of thirty, and roots wait for the same unit; an estimate of 1 / b
-    becomes exact in a few multiplications.  The quotient of an infinite a, or by less than the
-    smallest normal number (in float32 by less than 3e-39), may be NaN, and that by more than a
-    quarter of the largest number (8e37; 4e307) may be 0, or one by that quarter; which of these it
-    is can differ from one element of an array to the next.
+    With fused multiply-add it is at most 0.55 ulp off in float32, 0.51 in float64, 1.5 if a is not
+    0 but less than 1e-291; without, that of float64 is the processor's.  Processors divide slowly,
+    a vector in the time of ten multiplications and in float64 of thirty, and roots wait for the
+    same unit; an estimate of 1 / b becomes exact in a few multiplications.  A quotient that
+    overflows, that of an infinite a, or by less than the smallest normal number (in float32 by less
+    than 3e-39), may be NaN; that by more than 8e37 may be 0 in float32, and by more than 2e307 is
+    that by 2e307 in float64.  Which of these it is can differ from one element of an array to the
+    next.
     """
     return a / b
 
@@ -419,22 +420,23 @@ def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 # These bits less those of b, as integers, are a number within 5.1 % of 1 / b: exponents are
 # subtracted, and mantissas nearly straight lines (the constant is the best one of a search).
 RECIPROCAL_BITS = 0x7FDE623800000000
-# Up to here the reciprocal is a normal number.
-LARGEST_DIVISOR = 2.0**1021
+# Up to here the reciprocal, and what it is refined by, are normal numbers.
+LARGEST_DIVISOR = np.float64(2.0**1021)
 
 
 @overload(divide, jit_options=compiler_flags(inline=True))
 def _divide(a: Number, b: Number) -> Callable[..., Any]:
     largest = np.finfo(np.float32).max
-    largest_divisor, one = np.float64(LARGEST_DIVISOR), np.float64(1.0)
+    one = np.float64(1.0)
     bits, reciprocal_bits = np.uint64, np.uint64(RECIPROCAL_BITS)
 
     def estimated(a: Number, b: Number) -> Number:
         return _quotient(a, largest if b > largest else b)
 
     def refined(a: Number, b: Number) -> Number:
-        d = largest_divisor if b > largest_divisor else b
-        # The error of y is squared four times: 5e-2, 3e-3, 7e-6, 4e-11, 2e-21.
+        d = LARGEST_DIVISOR if b > LARGEST_DIVISOR else b
+        # The error of y is squared four times: 5e-2, 3e-3, 7e-6, 4e-11, 2e-21.  The last time makes
+        # the quotient the processor's to the last bit, as a rule.
         y = _recast(bits(reciprocal_bits - _recast(d)))
         y = _fma(y, _fma(-d, y, one), y)
         y = _fma(y, _fma(-d, y, one), y)

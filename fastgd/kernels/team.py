@@ -234,7 +234,7 @@ def claim(plan, start, stop):
     """Take cache lines from the processors that have read them, before they are written to.
 
     Nobody else writes between ``start`` and ``stop``; of each line that begins there, the first
-    8 bytes are written.
+    8 bytes are written, if the part is short enough.
     A store to such a line waits until all others have given it up, and the next store waits behind
     it, 13 ns each among the instructions of an update; here they wait together, 4 ns each.
     (Instructions that prefetch for writing do nothing for a line that is there to be read.)

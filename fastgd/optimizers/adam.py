@@ -86,18 +86,36 @@ def adam_step(
     decay = real(coupled)
     b1, rest_1 = real(beta_1), real(1.0 - beta_1)
     b2, rest_2 = real(beta_2), real(1.0 - beta_2)
-    largest = state[2] if amsgrad else v
     decays = coupled != 0.0 or decoupled != 0.0
-    for i in range(w.size):
-        d, kept = g[i], w[i]
-        if decays:
-            d += decay * kept
-            kept *= keep
-        average = b1 * m[i] + rest_1 * d
-        m[i] = average
-        square = b2 * v[i] + rest_2 * d * d
-        v[i] = square
-        if amsgrad:
+    # Two loops: one with both cases in it would ask for the third array where there is none.
+    if amsgrad:
+        largest = state[2]
+        for i in range(w.size):
+            d, kept = decayed(g[i], w[i], decays, decay, keep)
+            average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
             square = square if square > largest[i] else largest[i]
             largest[i] = square
-        w[i] = kept - divide(rate * average, math.sqrt(square) + epsilon_t)
+            w[i] = kept - divide(rate * average, math.sqrt(square) + epsilon_t)
+    else:
+        for i in range(w.size):
+            d, kept = decayed(g[i], w[i], decays, decay, keep)
+            average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
+            w[i] = kept - divide(rate * average, math.sqrt(square) + epsilon_t)
+
+
+@njit(inline=True)
+def decayed(d, kept, decays, decay, keep):
+    """An element of the gradient and of the parameters with both kinds of weight decay."""
+    if decays:
+        d += decay * kept
+        kept *= keep
+    return d, kept
+
+
+@njit(inline=True)
+def averaged(m, v, i, d, b1, rest_1, b2, rest_2):
+    """Both averages of an element, which are kept, with one gradient more."""
+    average = b1 * m[i] + rest_1 * d
+    square = b2 * v[i] + rest_2 * d * d
+    m[i], v[i] = average, square
+    return average, square
