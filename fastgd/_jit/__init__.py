@@ -17,8 +17,8 @@ from numba.extending import overload
 
 from fastgd._jit.cache import KernelCache, is_ours
 from fastgd._jit.compiler import INLINED, WHOLE
-from fastgd._jit.compiler import processor_has as processor_has
 from fastgd._jit.interruptions import uninterrupted
+from fastgd._jit.processor import processor_has as processor_has
 from fastgd._jit.second_process import compile_by_two as compile_by_two
 
 # Numba offers this type under a name that its stubs do not know.

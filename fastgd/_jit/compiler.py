@@ -5,8 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from llvmlite import binding
-from numba.core import config
 from numba.core.compiler import Compiler
 
 from fastgd._jit.garbage import no_garbage_collection
@@ -39,14 +37,6 @@ NOT_NEEDED = frozenset(
 # Says where variables end, which is where references are given back.  Code that counts none does
 # without it, in half as many instructions of Numba's.
 ENDS_OF_VARIABLES = "ir_legalization"
-
-
-def processor_has(*features: str) -> bool:
-    """Whether code is compiled for this processor, and it has all of these features."""
-    if config.CPU_NAME not in (None, "", "host") or config.CPU_FEATURES is not None:
-        return False  # the compiler is told of another one
-    known = binding.get_host_cpu_features()
-    return all(known.get(feature) for feature in features)
 
 
 def _compiler(library_class: type) -> type:
