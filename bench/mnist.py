@@ -52,8 +52,6 @@ class Learner:
 
     def __init__(self, make: Any, cell: Cell, X: Any, y: Any) -> None:
         self._cell, self._n_samples, self._trainer = cell, len(X), make(cell, X, y)
-        self.reset(0)
-        self.epoch()  # compiles
 
     def reset(self, seed: int) -> None:
         w, self._random_state = start(self._cell, seed)
@@ -68,10 +66,13 @@ class Learner:
 
 
 def learner(peer: str) -> Any:
-    """What a peer learns MNIST with."""
+    """What a peer learns MNIST with, its code compiled."""
     module, (X, y, _, _) = peers.module(peer), data()
     make = getattr(module, "learner", None) or functools.partial(Learner, module.Trainer)
-    return make(CELL, X, y)
+    made = make(CELL, X, y)
+    made.reset(0)
+    made.epoch()
+    return made
 
 
 def report() -> None:

@@ -54,8 +54,8 @@ def report() -> None:
             # As many in a row, or, if these are soon done, more: a run also starts threads.
             times = this.steps * max(1, ENOUGH_BYTES // (held * this.steps))
             seconds = this.seconds(triad=floor.triads(held, times))
-            rates = moved * this.steps / seconds["fastgd"], held * times / seconds.pop("triad")
-            share = np.median(rates[0] / rates[1])
+            rate = moved * this.steps / seconds["fastgd"]
+            share = np.median(rate / (held * times / seconds.pop("triad")))
             step = {peer: float(np.median(s)) / this.steps for peer, s in seconds.items()}
             table.row(
                 name,

@@ -72,8 +72,6 @@ class Learner:
 
     def __init__(self, package: Any, cell: Cell, X: Any, y: Any) -> None:
         self._package, self._cell, self._X, self._y = package, cell, X, y
-        self.reset(0)
-        self.epoch()  # compiles
 
     def reset(self, seed: int) -> None:
         self._model = estimator(self._package, self._cell)

@@ -81,6 +81,8 @@ class Optimizer:
         elif chunks is None:
             chunks = np.append(np.arange(0, max(w.size, 1), CHUNK_PARAMETERS), w.size)
         k, n_scalars = len(names), len(scalar_names)
+        # An update reads gradient, parameters and state, and writes the latter two.
+        self._bytes_moved = (3 + 2 * k) * w.nbytes
         n_chunks, row = chunks.size - 1, whole_lines(n_scalars)
         scalars = aligned_zeros(n_chunks * row, np.float64).reshape(n_chunks, row)
         arrays = aligned_zeros(k * w.size, w.dtype, STATE)
@@ -160,8 +162,8 @@ class Optimizer:
         if config.DISABLE_JIT:
             step_in_python(self.rule, w, g, self.memory, t, self.learning_rate)
             return
-        moved = (3 + 2 * self.memory.n_arrays) * w.nbytes
-        plans = self._ready_plans(1 if moved < WORTH_THREADS else allowed_threads())
+        is_short = self._bytes_moved < WORTH_THREADS
+        plans = self._ready_plans(1 if is_short else allowed_threads())
         # Numba would compile the kernel once more for arrays of other kinds.
         w, g = np.asarray(w), np.asarray(g)
         if not g.flags.writeable:
