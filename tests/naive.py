@@ -87,7 +87,7 @@ def rmsprop(w, learning_rate, rho, epsilon, weight_decay, momentum, centered):
     while True:
         g = (yield w) + weight_decay * w
         v, m = rho * v + (1 - rho) * g**2, rho * m + (1 - rho) * g
-        root = np.sqrt(v - m**2 if centered else v) + epsilon
+        root = np.sqrt(np.maximum(v - m**2, 0) if centered else v) + epsilon
         b = momentum * b + g / root
         w = w - learning_rate * b
 

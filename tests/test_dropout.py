@@ -22,6 +22,7 @@ from fastgd.kernels.network import (
     total_weight_of,
 )
 from fastgd.kernels.parts import NOTHING
+from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.problem import Problem, as_data
 
 # The first numbers of SplitMix64 from the seed 1234567, computed apart with Python's integers.
@@ -208,7 +209,8 @@ def test_gradient_of_a_network_with_dropout(activation, seed, step):
         numeric[i] = (value(w + e, step) - value(w - e, step)) / 2e-6
     assert np.abs(numeric - grad).max() <= 1e-6 * np.abs(grad).max()
     value(w, step, 3, in_shares)
-    np.testing.assert_array_equal(in_shares, grad)
+    # The bits of products by BLAS depend on the number of rows.
+    np.testing.assert_allclose(in_shares, grad, rtol=0, atol=0 if HAS_TILES else 1e-12)
 
 
 def test_rates_without_masks_drop_nothing():

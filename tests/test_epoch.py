@@ -1,5 +1,6 @@
 """The mini-batch loop against the same loop in plain NumPy, with gradients from the formulas."""
 
+import numba
 import numpy as np
 import pytest
 import scipy.sparse
@@ -16,7 +17,7 @@ from fastgd.kernels.layout import (
     parameter_views,
     plan_of_helper,
 )
-from fastgd.kernels.limits import Limits, limit_parts
+from fastgd.kernels.limits import Limits, clip, limit_parts
 from fastgd.kernels.losses import LOSSES
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.team import together
@@ -322,3 +323,23 @@ def test_the_clock_decides_nothing_beside_batches_of_zero_weight(monkeypatch):
     short, _ = run_epochs(0.0, monkeypatch, weight, halve)
     long, _ = run_epochs(1e9, monkeypatch, weight, halve)
     np.testing.assert_array_equal(short, long)
+
+
+@numba.njit
+def clipped(limits, grad):
+    clip(limits, grad)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, 3e38), (np.float64, 1e200), (np.float64, 1e308)]
+)
+def test_a_gradient_whose_squares_overflow_is_clipped_to_the_norm(dtype, size):
+    grad = np.array([size, -size, size, size], dtype)
+    clipped(Limits(0.0, 2.0, 0.0), grad)
+    np.testing.assert_allclose(grad, [1, -1, 1, 1], rtol=1e-6)
+
+
+def test_an_infinite_gradient_is_not_hidden_by_clipping():
+    grad = np.array([np.inf, 1.0])
+    clipped(Limits(0.0, 2.0, 0.0), grad)
+    assert not np.isfinite(grad).all()

@@ -481,6 +481,30 @@ def test_no_held_out_sample_has_a_weight(regression):
             model.fit(X, targets, sample_weight=weight)
 
 
+def test_all_samples_that_have_a_weight_are_held_out(digits):
+    """One of 300 has; a tenth of them are held out."""
+    X, y = digits
+    clf, messages = small(early_stopping=True), set()
+    for place in range(60):
+        weight = np.zeros(len(y))
+        weight[place] = 1.0
+        with pytest.raises(ValueError, match="weight") as error:
+            clf.fit(X, y, sample_weight=weight)
+        messages.add(str(error.value)[:14])
+    assert messages == {"No sample that", "Sample weights"}
+
+
+def test_held_out_samples_have_the_weights_of_their_classes(digits):
+    X, y = digits
+    weight = np.linspace(0.5, 1.5, len(y))
+    weight_of_each = np.where(y == 3, 5.0, 1.0)
+    common = {"early_stopping": True, "max_iter": 4, "random_state": 0}
+    by_class = small(class_weight={3: 5.0}, **common).fit(X, y, sample_weight=weight)
+    by_sample = small(**common).fit(X, y, sample_weight=weight_of_each * weight)
+    assert by_class.validation_scores_ == by_sample.validation_scores_
+    assert by_class.validation_loss_curve_ == by_sample.validation_loss_curve_
+
+
 def test_scikit_learn_callbacks(digits, capsys):
     X, y = digits
     monitor = ScoringMonitor(scoring="accuracy")
@@ -719,6 +743,29 @@ def test_interruption_keeps_the_best_start(digits):
         clf.fit(*digits)
     assert clf.n_iter_ == 30
     np.testing.assert_array_equal(clf.coefs_[0], first.coefs_[0])
+
+
+def test_a_start_that_was_interrupted_before_its_first_score_is_not_the_best(regression):
+    """R² of the first one is far below 0, and the loss of the second near 0."""
+    X, y = regression
+    starts = 0
+
+    def interrupt_second_start(step):
+        nonlocal starts
+        starts += step == 0
+        if starts == 2 and step == 1:
+            raise KeyboardInterrupt
+        return 1.0
+
+    common = {"hidden_layer_sizes": (20,), "batch_size": 20, "max_iter": 2, "random_state": 0}
+    first = MLPRegressor(early_stopping=True, **common).fit(X, 1e-3 * y)
+    assert first.best_validation_score_ < -1.0 < -first.loss_
+    reg = MLPRegressor(early_stopping=True, n_init=2, schedule=interrupt_second_start, **common)
+    with pytest.warns(TrainingInterrupted):
+        reg.fit(X, 1e-3 * y)
+    assert starts == 2
+    assert reg.best_validation_score_ == first.best_validation_score_
+    np.testing.assert_array_equal(reg.coefs_[0], first.coefs_[0])
 
 
 def test_starts_with_a_validation_set_are_compared_by_what_is_kept(digits):

@@ -362,6 +362,14 @@ def test_first_layer(kind, sizes, kept, dtype, seed, data):
     assert (around[-GUARDS:] == 77).all()
 
 
+@pytest.mark.parametrize("index", [-1, 5])
+def test_as_matrix_refuses_columns_that_are_not_there(index):
+    X = scipy.sparse.csr_matrix(np.eye(4, 5))
+    X.indices[2] = index
+    with pytest.raises(ValueError, match="must be from 0 to 4, got"):
+        as_matrix(X)
+
+
 def test_as_matrix_copies_only_what_it_must():
     X = np.arange(6.0).reshape(2, 3)
     assert np.shares_memory(as_matrix(X).values, X)
@@ -397,16 +405,32 @@ curve = [float(loss) for loss in clf.fit(X, X[:, 0] > 0).loss_curve_]
 """
 
 
+BLAS_WITH_THREADS = """
+from threadpoolctl import threadpool_limits
+
+X = np.random.RandomState(0).normal(size=(600, 120))
+
+def weights(n_threads):
+    clf = MLPClassifier((150, 77), batch_size=300, random_state=0, max_iter=3)
+    with threadpool_limits(n_threads):
+        return clf.fit(X, X[:, 0] > 0).coefs_[0]
+
+same = bool((weights(1) == weights(2)).all())
+print(json.dumps([HAS_TILES, curve, same]))
+"""
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_cpu_without_wide_registers(tmp_path):
     """All products go to BLAS there."""
     here = {}
     exec(LOSS_CURVE, here)
     assert here["HAS_TILES"] == module.HAS_TILES
-    code = "import json" + LOSS_CURVE + "print(json.dumps([HAS_TILES, curve]))"
-    has_tiles, curve = json.loads(on_another_cpu(code, tmp_path, NUMBA_CPU_NAME="generic"))
+    code = "import json" + LOSS_CURVE + BLAS_WITH_THREADS
+    has_tiles, curve, same = json.loads(on_another_cpu(code, tmp_path, NUMBA_CPU_NAME="generic"))
     assert not has_tiles
     np.testing.assert_allclose(curve, here["curve"], rtol=1e-12)
+    assert same
 
 
 NARROWER = """
@@ -421,11 +445,12 @@ import pytest
 from fastgd.kernels.gemm import HAS_TILES, VECTOR_BYTES
 
 assert (HAS_TILES, VECTOR_BYTES) == (True, 32)
-sys.exit(pytest.main(["-q", "-x", {file!r}, "-k", "test_gemm"]))
+sys.exit(pytest.main(["-q", "-x", *{files!r}, "-k", "test_gemm or quotients"]))
 """
 
 
 @pytest.mark.skipif(module.VECTOR_BYTES != 64, reason="the tests above have run with these tiles")
 def test_a_cpu_with_registers_of_half_the_width(tmp_path):
     """Most CPUs have AVX2 only: other tiles, which this CPU can run as well."""
-    assert " passed" in on_another_cpu(NARROWER.format(file=__file__), tmp_path)
+    files = [__file__, str(Path(__file__).with_name("test_elementary.py"))]
+    assert " passed" in on_another_cpu(NARROWER.format(files=files), tmp_path)

@@ -369,7 +369,7 @@ def test_callback_stops(solver):
     net = regressor(solver).set_callbacks(watcher).fit(*make_data())
     assert len(watcher.seen) == len(net.loss_curve_) == 1
     np.testing.assert_array_equal(flat(net), watcher.seen[0])
-    assert "callback" in net.stop_reason_.lower()
+    assert net.stop_reason_ == "stopped by a callback"
 
 
 @pytest.mark.parametrize("solver", [*SOLVERS, *STOCHASTIC])

@@ -37,10 +37,13 @@ from fastgd.kernels.team import (
     share,
     together,
 )
+from fastgd.kernels.tiles import HAS_TILES
 from threads import n_threads_in_the_end
 
 WATCHDOG_SECONDS = 150
 ROOT = Path(__file__).parents[1]
+
+needs_tiles = pytest.mark.skipif(not HAS_TILES, reason="where products are BLAS's there is no team")
 
 
 def run_script(code, **environment):
@@ -137,6 +140,7 @@ def both(lo, hi, block):
     return most_or_rest(lo, hi, block, 4), most_or_rest(lo, hi, block, 5)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 40))
 def test_most_of_some_rows_and_the_rest(start, n, block):
     lo = start * block
@@ -437,6 +441,7 @@ print(json.dumps([[c == alone[seed] for seed in range(4) for c in results[seed]]
 """
 
 
+@needs_tiles
 def test_fits_in_several_threads_at_once():
     """Each has its own team, and gets the parameters that it would get alone."""
     same, in_teams, busy = run_script(COMMON + TWO_AT_ONCE)
@@ -468,6 +473,7 @@ print(json.dumps([before == (alone[0], 3), forked == alone[0], size, busy,
 """
 
 
+@needs_tiles
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
 def test_a_child_trains_after_a_team_of_its_parent():
     before, forked, size, busy, loky, sizes, inside = run_script(COMMON + AFTER_A_FORK)

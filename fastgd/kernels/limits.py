@@ -28,15 +28,24 @@ class Limits(NamedTuple):
                 grad[i] = bound if grad[i] > bound else (-bound if grad[i] < -bound else grad[i])
         if self.clip_norm > 0.0:
             norm = math.sqrt(sum_of_squares(grad))
+            if norm == math.inf:  # of squares that float64 does not hold
+                multiply(grad, 2.0**-600)
+                norm = math.sqrt(sum_of_squares(grad))
             if norm > self.clip_norm:
-                factor = grad.dtype.type(self.clip_norm / norm)
-                for i in range(grad.size):
-                    grad[i] *= factor
+                multiply(grad, self.clip_norm / norm)
 
     def constrain(self, layers, w, norms):
         if self.max_norm > 0.0:
             for l in range(layers.size):
                 scale_columns(w, layers[l], self.max_norm, norms)
+
+
+@njit
+def multiply(x, factor):
+    """``x *= factor``."""
+    factor = x.dtype.type(factor)
+    for i in range(x.size):
+        x[i] *= factor
 
 
 @njit

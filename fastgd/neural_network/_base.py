@@ -48,8 +48,6 @@ PRIVATE_STATE = (
     "_random_state", "_kept_by_score",
 )  # fmt: skip
 
-# By so much the probabilities of a sample may miss 1.
-SUM_TOLERANCE = 1e-3
 
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
 TRAINED = (
@@ -296,11 +294,13 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
 
     def _merit(self) -> float:
         """What ``n_init`` compares: of the parameters that are kept, and never NaN."""
-        if self.validation_scores_:
-            last = self.validation_scores_[-1]
-            merit = self.best_validation_score_ if self._stops_early else last
-        else:
+        scores = self.validation_scores_
+        if scores is None:
             merit = -self.loss_
+        elif scores:
+            merit = self.best_validation_score_ if self._stops_early else scores[-1]
+        else:  # interrupted before the first one
+            merit = None
         return -np.inf if merit is None or np.isnan(merit) else float(merit)
 
     def _forget(self) -> None:
@@ -405,15 +405,21 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
                 "The validation set is too small. Increase 'validation_fraction' or the size of"
                 " your dataset."
             )
-        weights = None if sample_weight is None else sample_weight[val]
-        return rows, self._hold_out(problem, X[val], y[val], weights)
+        weights = self._weigh_classes(y, sample_weight, incremental=False)
+        if weights is not None and not weights[rows].any():
+            raise ValueError(
+                "No sample that is trained on has a weight above 0: all that have one are held out"
+                " for validation. Pass X_val, or another random_state."
+            )
+        held_weights = None if weights is None else weights[val]
+        return rows, self._hold_out(problem, X[val], y[val], held_weights)
 
-    def _hold_out(self, problem: Problem, X: Any, y: Any, sample_weight: Any) -> HeldOut:
+    def _hold_out(self, problem: Problem, X: Any, y: Any, weights: Any) -> HeldOut:
         targets, _, n_outputs = self._encode(y, problem.dtype)
         if n_outputs != self.n_outputs_:
             raise ValueError(f"y_val has {n_outputs} outputs, but y has {self.n_outputs_}.")
-        held = problem._replace(data=as_data(X, targets, sample_weight), n_samples=X.shape[0])
-        return HeldOut(X, y, sample_weight, held, self._score_outputs)
+        held = problem._replace(data=as_data(X, targets, weights), n_samples=X.shape[0])
+        return HeldOut(X, y, weights, held, self._score_outputs)
 
     def _epoch_runner(
         self, problem: Problem, w: NDArray[Any], rows: Any, rule: Any, incremental: bool
@@ -467,16 +473,6 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
 def dense(y: Any) -> Any:
     """Targets as an array."""
     return y.toarray() if scipy.sparse.issparse(y) else y
-
-
-def check_probabilities(y: NDArray[Any]) -> None:
-    """Complain of rows that are no distributions."""
-    sums = y.sum(axis=1)
-    if y.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
-        raise ValueError(
-            "With the KL divergence each row of y must be probabilities that sum to 1, got"
-            f" values from {y.min()} to {y.max()} and sums from {sums.min()} to {sums.max()}."
-        )
 
 
 def checked_loss(loss: Any) -> Any:

@@ -25,13 +25,13 @@ from fastgd.kernels.losses import (
 )
 from fastgd.neural_network._base import (
     BaseMLP,
-    check_probabilities,
     checked_loss,
     dense,
     set_parameters,
 )
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
 from fastgd.neural_network.labels import class_numbers, distinct_labels, fitted_binarizer
+from fastgd.neural_network.problem import check_probabilities
 
 # (one output a class, one output a label)
 CLASSIFICATION_LOSSES = {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastgd._threads import quiet_blas
+from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.problem import Problem
 from fastgd.neural_network.validation import HeldOut
@@ -41,7 +42,8 @@ def train_by_solver(
             " finite. The input data may contain large values and need to be preprocessed."
         )
     # Sums by several threads have other bits, and BLAS's threads would disturb ours.
-    quiet = quiet_blas() if estimator.solver in OF_VECTORS else contextlib.nullcontext()
+    is_quiet = estimator.solver in OF_VECTORS or not HAS_TILES
+    quiet = quiet_blas() if is_quiet else contextlib.nullcontext()
     try:
         with quiet:
             result = SOLVERS[estimator.solver](
@@ -63,7 +65,7 @@ def train_by_solver(
     estimator.n_iter_ = min(int(result.nit), estimator.max_iter)
     # Dual annealing does not call back in every iteration.
     estimator.t_ = seen + estimator.n_iter_ * problem.n_samples
-    estimator.stop_reason_ = str(result.message)
+    estimator.stop_reason_ = "stopped by a callback" if recorder.stopped else str(result.message)
     x = result.x
     terms, _ = objective.terms_and_grad(x)
     # Written so that NaN is not.

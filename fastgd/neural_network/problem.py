@@ -18,6 +18,8 @@ from fastgd.solvers import Objective
 
 # Largest power of 2 of weights that are taken as they are.
 USUAL_EXPONENT = 40
+# By so much the probabilities of a sample may miss 1.
+SUM_TOLERANCE = 1e-3
 
 
 class Problem(NamedTuple):
@@ -70,8 +72,20 @@ class Problem(NamedTuple):
 
 
 def as_matrix(X: Any) -> Dense | CSR:
-    """Wrap a validated input, C-contiguous or CSR, without a copy."""
+    """Wrap a validated input, C-contiguous or CSR, without a copy.
+
+    Raises
+    ------
+    ValueError
+        A sparse X has an index of a column that is not there.
+    """
     if scipy.sparse.issparse(X):
+        columns = X.indices[: X.nnz]
+        if columns.size and not 0 <= columns.min() <= columns.max() < X.shape[1]:
+            raise ValueError(
+                f"The indices of a sparse X must be from 0 to {X.shape[1] - 1}, got"
+                f" {columns.min()} to {columns.max()}."
+            )
         # Native byte order, and one type of index, which is what the kernels take.
         index = np.result_type(X.indices, X.indptr).newbyteorder("=")
         data, indices, indptr = (
@@ -95,6 +109,16 @@ def as_data(X: Any, y: NDArray[Any], sample_weight: NDArray[Any] | None) -> Data
         weight = np.ldexp(sample_weight, exponent) if exponent else sample_weight
         weight = weight.astype(X.dtype)
     return Data(as_matrix(X), np.ascontiguousarray(y), weight)
+
+
+def check_probabilities(y: NDArray[Any]) -> None:
+    """Complain of rows that are no distributions."""
+    sums = y.sum(axis=1)
+    if y.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
+        raise ValueError(
+            "With the KL divergence each row of y must be probabilities that sum to 1, got"
+            f" values from {y.min()} to {y.max()} and sums from {sums.min()} to {sums.max()}."
+        )
 
 
 def weight_exponent(sample_weight: NDArray[Any] | None) -> int:

@@ -16,11 +16,11 @@ from sklearn.utils.metaestimators import available_if
 from fastgd.kernels.losses import LOSSES, BinaryLogLoss, KLDivergence, Poisson
 from fastgd.neural_network._base import (
     BaseMLP,
-    check_probabilities,
     checked_loss,
     set_parameters,
 )
 from fastgd.neural_network._parameters import ATTRIBUTES, CONSTRAINTS, EXTENSIONS, PARAMETERS
+from fastgd.neural_network.problem import check_probabilities
 
 REGRESSION_LOSSES = {
     name: LOSSES[name]

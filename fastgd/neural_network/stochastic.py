@@ -5,6 +5,7 @@ Follows scikit-learn 1.9 step by step where scikit-learn has the step.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from fastgd._threads import quiet_blas
 from fastgd.kernels.team import Helpers
+from fastgd.kernels.tiles import HAS_TILES
 from fastgd.neural_network.epochs import EpochRunner
 from fastgd.neural_network.fit_tasks import FitTasks, TrainingInterrupted
 from fastgd.neural_network.validation import HeldOut
@@ -56,7 +59,9 @@ def train_by_epochs(
     best_w = w.copy() if estimator.early_stopping else w
     interrupted = False
     try:
-        with Helpers() as helpers:
+        # Where products are BLAS's, its threads would be more than the caller allows.
+        quiet = contextlib.nullcontext() if HAS_TILES else quiet_blas()
+        with quiet, Helpers() as helpers:
             for _ in range(max_epochs):
                 tasks.begin(w)
                 runner.run(w, helpers)

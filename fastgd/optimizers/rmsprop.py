@@ -17,7 +17,7 @@ class RMSprop(NamedTuple):
 
         v ← rho · v + (1 − rho) · g²
         m ← rho · m + (1 − rho) · g                 (centered)
-        r = √v + epsilon                            (centered: √(v − m²) + epsilon)
+        r = √v + epsilon                            (centered: √max(v − m², 0) + epsilon)
         w ← w − learning_rate · g / r               (momentum 0)
         b ← momentum · b + g / r;  w ← w − learning_rate · b
 
@@ -60,11 +60,15 @@ class RMSprop(NamedTuple):
         momentum = real(self.momentum)
         if self.centered:
             velocity, m = state[1], state[2]
+            zero = real(0.0)
             for i in range(w.size):
                 d = g[i] + decay * w[i]
                 v[i] = rho * v[i] + rest * d * d
                 m[i] = rho * m[i] + rest * d
-                b = momentum * velocity[i] + divide(d, math.sqrt(v[i] - m[i] * m[i]) + epsilon)
+                variance = v[i] - m[i] * m[i]
+                # Of a constant gradient it is 0, but for rounding.
+                variance = zero if variance < zero else variance
+                b = momentum * velocity[i] + divide(d, math.sqrt(variance) + epsilon)
                 velocity[i] = b
                 w[i] -= rate * b
         elif self.momentum != 0.0:

@@ -80,7 +80,8 @@ def minimize_bfgs(
     The same line search, the same results, to rounding, and these of its options.  SciPy
     multiplies n × n matrices twice in each iteration, O(n³); here the update of rank two is applied
     to half of one symmetric matrix, which is also multiplied by the next gradient on the way:
-    O(n²), one pass over 4 n² bytes, and one matrix of memory.
+    O(n²), one pass over 4 n² bytes, and one matrix of memory; a second one where the curvature is
+    far above what was known of it.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def minimize_bfgs(
     if not 0 < c1 < c2 < 1:
         raise ValueError(f"c1 and c2 must satisfy 0 < c1 < c2 < 1, got c1={c1!r} and c2={c2!r}.")
     x = checked_start(x0)
-    require_memory(8 * x.size**2, f"BFGS with {x.size} parameters", "Use L-BFGS ('lbfgs').")
+    require_memory(2 * 8 * x.size**2, f"BFGS with {x.size} parameters", "Use L-BFGS ('lbfgs').")
     gtol = next(value for value in (gtol, tol, 1e-5) if value is not None)
     maxiter = 200 * x.size if maxiter is None else maxiter
     told, function = notifier(callback), Function(fun, jac, args)
@@ -222,12 +223,21 @@ class InverseHessian:
     ) -> None:
         """H ← (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ, one factor after the other.
 
-        Where the curvature along s is far above what H says, the terms of the sum cancel.
+        Where the curvature along s is far above what H says, the terms of the sum cancel.  And a
+        factor's diagonal 1 − ρ sᵢ yᵢ, often 0, is rounded before it meets H, as in SciPy: else it
+        would leave a rounding error of the old H, which can be more than all of the new one.
         """
         matrix = self.whole()
-        h = matrix @ y
+        diagonal, along = (1.0 - s * y * rho)[:, None], (rho * s)[:, None]
+        for rows in (matrix, matrix.T):
+            others = np.zeros_like(matrix)  # for each row, the sum of yₖ times all other rows k
+            for order in (range(len(s)), reversed(range(len(s)))):
+                total = np.zeros_like(s)
+                for i in order:
+                    others[i] += total
+                    total += y[i] * rows[i]
+            rows *= diagonal
+            others *= along
+            rows -= others
         for i, row in enumerate(matrix):
-            row -= rho * s[i] * h
-        h = matrix @ y
-        for i, row in enumerate(matrix):
-            row -= rho * (h[i] - s[i]) * s
+            row += rho * s[i] * s
