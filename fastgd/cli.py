@@ -90,6 +90,7 @@ def compare(
     runs of another budget, is left alone: the new one goes beside it.
     """
     _check_target(json_file, "--json")
+    is_named = html_file is not None
     html_file = _page_of(json_file, html_file, resume)
     if trials not in TRIALS:
         allowed = ", ".join(map(str, TRIALS))
@@ -112,7 +113,8 @@ def compare(
     place = _place_beside(json_file, comparison)
     if place != json_file:
         typer.echo(f"{json_file} has what this comparison has not, and stays as it is")
-        html_file = place.with_suffix(".html")
+        if not is_named or html_file.exists():  # the page of what stays
+            html_file = place.with_suffix(".html")
     comparison.to_json(place)
     comparison.to_html(html_file)
     _tell(comparison)

@@ -376,6 +376,14 @@ def test_what_another_budget_gave_is_not_lost(tmp_path):
     assert (tmp_path / "runs-3.html").exists()
 
 
+def test_a_page_that_was_named_is_written_where_nothing_would_be_lost(tmp_path):
+    path, page = tmp_path / "runs.json", tmp_path / "page.html"
+    compare(path)
+    compare(path, html=page, passes=5)
+    assert page.exists()
+    assert Comparison.from_json(tmp_path / "runs-2.json").budget.passes == 5
+
+
 @pytest.mark.parametrize("content", ['{"my": "data"}', '{"format": 99}', "\x00"])
 def test_files_of_others_are_left_alone(tmp_path, content):
     path = tmp_path / "runs.json"

@@ -927,6 +927,75 @@ def test_summary_of_an_interrupted_comparison_says_nothing_false():
     assert "neither reached a target" not in " ".join(race.summary())
 
 
+def test_summary_of_an_interrupted_comparison_ranks_nobody():
+    """Runs that are missing would count as misses."""
+    race = made({"a": {"p": [10, 11, 12]}, "b": {"p": [20]}})
+    said = " ".join(race.summary())
+    assert "Only 4 of 6 runs are finished." in said
+    assert "largest area" not in said
+
+
+def in_seconds(race, seconds):
+    """The same costs in passes, others in seconds."""
+    for place, run in enumerate(race.runs):
+        race.runs[place] = dataclasses.replace(run, seconds=[0.0, seconds[run.solver][run.seed]])
+    return race
+
+
+@pytest.mark.parametrize(
+    ("of_b", "is_ahead"),
+    [([3.0, 4.0, 5.0], True), ([5.9, 8.5, 6.9], False)],
+    ids=["faster", "noise"],
+)
+def test_summary_in_seconds_needs_a_difference_that_can_be_shown(of_b, is_ahead):
+    race = made({"a": {"p": [10, 11, 12]}, "b": {"p": [20, 21, 22]}})
+    race = in_seconds(race, {"a": [6.0, 8.0, 7.0], "b": of_b})
+    assert race.table("seconds")[0]["solver"] == "b"
+    assert ("Counted in seconds instead, b is ahead." in race.summary()) == is_ahead
+
+
+def test_summary_averages_over_all_problems_that_both_have():
+    race = made({"a": {"p": [10, 10], "q": [10, 10]}, "b": {"p": [40, 41], "q": [5, 20]}})
+    verdicts = [race.verdict(problem, "a", "b") for problem in race.problems]
+    assert [verdict.winner for verdict in verdicts] == [0, -1]
+    assert f"ratio {math.sqrt(verdicts[0].ratio * verdicts[1].ratio):.2g}" in " ".join(
+        race.summary()
+    )
+
+
+def test_what_came_after_one_budget_counts_on_no_axis():
+    race = made({"a": {"p": [50]}})
+    race.runs[0] = dataclasses.replace(race.runs[0], passes=[0.0, 101.0], seconds=[0.0, 1.0])
+    for axis in ("passes", "seconds"):
+        assert race.costs("p", "a", race.targets[0], axis).tolist() == [INF]
+        assert (race.curve("p", "a", axis)[1] == 1.0).all()
+
+
+def test_the_lowest_gap_may_lie_between_the_points():
+    """A long run keeps some of them only."""
+    race = made({"a": {"p": [INF]}})
+    race.runs[0] = dataclasses.replace(race.runs[0], final=0.25)
+    assert race.lowest_gap(race.runs[0]) == 0.25
+
+
+def test_a_run_down_to_the_smallest_numbers_has_not_diverged():
+    """Until 1 / yᵀs overflows."""
+    result = quickly("bfgs", "quadratic-1e2", seeds=1, budget=1000)
+    (run,) = result.runs
+    assert run.final < 1e-100
+    assert (run.status, run.stop_reason) == ("finished", "as near to 0 as numbers go")
+
+
+def test_a_method_that_cannot_be_hashed():
+    @dataclasses.dataclass
+    class Method:
+        def __call__(self, fun, x0, args=(), **options):
+            return scipy.optimize.OptimizeResult(x=x0, fun=fun(x0), nit=0, message="done")
+
+    (run,) = quickly(Solver("mine", Method()), BOWL, seeds=1).runs
+    assert run.status == "finished", run.stop_reason
+
+
 def test_summary_without_runs():
     assert made({"a": {"p": []}, "b": {"p": [1]}}).summary()
     nothing = dataclasses.replace(made(RACE), runs=[])
@@ -1222,6 +1291,18 @@ def test_resume_refuses_another_tuning(tuned):
             resume=tuned, progress=lambda *arguments: told.append(arguments),
         )  # fmt: skip
     assert not told
+
+
+def test_resume_tells_of_another_machine():
+    begun = quickly("adam", NET, seeds=1)
+    begun.provenance |= {"processor": "another one", "numpy": "1.0", "date": "long ago"}
+    with pytest.warns(UserWarning, match="seconds of runs before .* processor of runs before"):
+        resumed = quickly("adam", NET, seeds=2, resume=begun)
+    kept = {"processor of runs before": "another one", "numpy of runs before": "1.0"}
+    assert {name: of for name, of in resumed.provenance.items() if "before" in name} == kept
+    with pytest.warns(UserWarning, match="another one"):
+        again = quickly("adam", NET, seeds=3, resume=resumed)
+    assert kept.items() <= again.provenance.items()
 
 
 @edge_is_no_matter

@@ -43,6 +43,13 @@ def test_band_is_made_of_given_values():
     np.testing.assert_array_equal(band(curves), [[1, 1], [3, 3], [4, INF]])
 
 
+def test_the_middle_of_a_band_is_the_worse_of_two():
+    """As in the medians of costs, which miss where half of the seeds do."""
+    curves = np.array([[5.0, INF], [1.0, INF], [4.0, 1.0], [2.0, 2.0]])
+    np.testing.assert_array_equal(band(curves)[1], [4, INF])
+    assert median_cost(curves[:, 1].tolist()) == INF
+
+
 def test_band_of_a_single_seed_is_its_curve():
     curve = np.array([[3.0, 2.0, INF]])
     np.testing.assert_array_equal(band(curve), np.repeat(curve, 3, axis=0))

@@ -234,7 +234,28 @@ def _begun(request: Request, resume: Comparison | None) -> Comparison:
         name: list(of_seeds[: request.seeds])
         for name, of_seeds in resume.references.items() if name in wanted[1]
     }  # fmt: skip
+    if fresh.runs:
+        fresh.provenance |= _differences(fresh.provenance, resume.provenance)
     return fresh
+
+
+OF_BEFORE = " of runs before"
+
+
+def _differences(mine: dict[str, Any], its: dict[str, Any]) -> dict[str, Any]:
+    """What was otherwise when the runs were made that are resumed, which is told, too."""
+    others = {
+        name if name.endswith(OF_BEFORE) else name + OF_BEFORE: value
+        for name, value in its.items()
+        if name != "date" and mine.get(name) != value
+    }  # fmt: skip
+    if others:
+        told = ", ".join(f"{name}: {value}" for name, value in others.items())
+        warnings.warn(
+            f"The seconds of runs before and of new ones may not be comparable: {told}.",
+            stacklevel=4,
+        )
+    return others
 
 
 Job = Callable[[], Any]

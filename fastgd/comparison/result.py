@@ -143,8 +143,8 @@ class Comparison:
         grid = self.grid(problem, axis, n_points)
         if not runs:
             return grid, np.full((3, grid.size), np.nan)
-        curves = np.array([values_at(getattr(run, axis), self.gaps(run), grid) for run in runs])
-        return grid, band(curves)
+        curves = [values_at(*self._within_budget(run, axis), grid) for run in runs]
+        return grid, band(np.array(curves))
 
     def grid(self, problem: str, axis: str, n_points: int = 60) -> NDArray[np.float64]:
         """Costs at which the solvers are shown, the same for all of them."""
@@ -158,9 +158,16 @@ class Comparison:
         return np.append(0.0, np.geomspace(low, max(high, low * 1.001), n_points - 1))
 
     def lowest_gap(self, run: Run) -> float:
-        """Smallest share of the way that was left within the budget."""
-        points = zip(run.passes, run.seconds, self.gaps(run), strict=True)
-        return min(gap for *cost, gap in points if self.budget.allows(*cost))
+        """Smallest share of the way that was left within the budget, also between the points."""
+        _, gaps = self._within_budget(run, "passes")
+        end = run.final if self.mode == "optimisation" else run.validation_loss
+        return min(*gaps, self.references[run.problem][run.seed].gap(end, self.mode))
+
+    def _within_budget(self, run: Run, axis: str) -> tuple[list[float], list[float]]:
+        """Costs and gaps of the points of a curve that are within both budgets."""
+        points = zip(run.passes, run.seconds, getattr(run, axis), self.gaps(run), strict=True)
+        allowed = [(cost, gap) for *spent, cost, gap in points if self.budget.allows(*spent)]
+        return [cost for cost, _ in allowed], [gap for _, gap in allowed]
 
     # Costs to targets.
 
@@ -170,12 +177,10 @@ class Comparison:
         known = self.__dict__.setdefault("_costs", {})
         key = problem, solver, target, axis, len(self.runs)
         if key not in known:
-            found = [
-                first_cost(getattr(run, axis), self.gaps(run), target)
+            known[key] = np.array([
+                first_cost(*self._within_budget(run, axis), target)
                 for run in self.runs_of(problem, solver)
-            ]
-            budget = getattr(self.budget, axis)
-            known[key] = np.array([cost if cost <= budget else math.inf for cost in found])
+            ])  # fmt: skip
         return known[key]
 
     def median_costs(

@@ -200,7 +200,9 @@ def _compile(
 ) -> float:
     """Make a few steps of the solver; how much longer that took than it takes again."""
     # What is compiled depends on the class of a rule, not on its numbers, and on the kind of data.
-    method = type(solver.method) if is_rule(solver.method) else solver.method
+    method: Any = type(solver.method) if is_rule(solver.method) else solver.method
+    if type(method).__hash__ is None:  # a dataclass that can be called, say
+        method = id(method)
     data = getattr(instance.objective, "dtype", None), type(getattr(instance, "X", None))
     key = method, repr(problem), *data
     if key in _compiled:

@@ -19,10 +19,11 @@ def summary(comparison: Comparison) -> list[str]:
         n = len(comparison.runs)
         sentences.append(f"Only {n} of {n + comparison.n_missing} runs are finished.")
     best = rows[0]["solver"]
-    sentences.append(_ahead(comparison, rows))
+    if not comparison.n_missing:  # which would count as misses
+        sentences.append(_ahead(comparison, rows))
     sentences += [_against(comparison, best, row["solver"]) for row in rows[1:4]]
     by_seconds = comparison.table("seconds")[0]["solver"]
-    if by_seconds != best:
+    if not comparison.n_missing and _wins_somewhere(comparison, by_seconds, best):
         sentences.append(f"Counted in seconds instead, {by_seconds} is ahead.")
     sentences += filter(None, map(_troubles, rows))
     for tuned in comparison.tuning:
@@ -39,16 +40,20 @@ def _what(comparison: Comparison) -> str:
         "optimisation": "by the training objective",
         "learning": "by the loss on validation samples",
     }[comparison.mode]
-    settings = {
-        "default": "with declared settings",
-        "tuned": "each tuned with the same number of trials and the same seconds",
-    }[comparison.track]
+    settings = _tuned(comparison) if comparison.track == "tuned" else "with declared settings"
     budget = comparison.budget
     return (
         f"{_n(len(comparison.solvers), 'solver')} on {_n(len(comparison.problems), 'problem')}"
         f" with {_n(comparison.seeds, 'seed')} each, {settings}, judged {judged}; a run has"
         f" {budget.passes:g} passes over the data and at most {budget.seconds:g} seconds."
     )
+
+
+def _tuned(comparison: Comparison) -> str:
+    """What was tuned; a solver without a search space has nothing to tune."""
+    without = [name for name in comparison.solvers if not comparison.declared[name].get("space")]
+    but = f" but {', '.join(without)}, which have no search space," if without else ""
+    return f"each{but} tuned with the same number of trials and the same seconds"
 
 
 def _ahead(comparison: Comparison, rows: list[dict[str, Any]]) -> str:
@@ -66,6 +71,16 @@ def _ahead(comparison: Comparison, rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _wins_somewhere(comparison: Comparison, first: str, second: str) -> bool:
+    """Whether the first solver is shown to take fewer seconds on some problem."""
+    if first == second:
+        return False
+    verdicts = (
+        comparison.verdict(problem, first, second, "seconds") for problem in comparison.problems
+    )
+    return any(verdict is not None and verdict.winner == 0 for verdict in verdicts)
+
+
 def _against(comparison: Comparison, best: str, other: str) -> str:
     """One solver against another, problem by problem."""
     wins = losses = ties = nothing = missing = 0
@@ -81,6 +96,7 @@ def _against(comparison: Comparison, best: str, other: str) -> str:
         else:
             wins += verdict.winner == 0
             losses += verdict.winner == 1
+        if verdict is not None:
             ratios.append(verdict.ratio)
     n = len(comparison.problems)
     parts = []
@@ -88,7 +104,8 @@ def _against(comparison: Comparison, best: str, other: str) -> str:
         middle = math.exp(sum(map(math.log, ratios)) / len(ratios))
         parts.append(
             f"{best} needed fewer passes than {other} on {wins} of {n} problems and more on"
-            f" {losses} (geometric mean of the ratio {middle:.2g})"
+            f" {losses} (geometric mean of the ratio {middle:.2g}, a miss counting as twice the"
+            " budget)"
         )
     if ties:
         parts.append(f"on {ties} of {n} problems no difference between them could be shown")

@@ -14,6 +14,8 @@ from fastgd.comparison.problems import Instance
 
 # An objective so many times the initial one will not come back.
 DIVERGED = 1e6
+# After one so small beside it, numbers that are not finite come from quotients of such ones.
+UNDERFLOW = 1e-100
 # A run keeps about this many points of its curves, and those that first reach a target.
 MOST_POINTS = 200
 
@@ -192,8 +194,12 @@ class Watch:
         """Whether the last point that was noted is none to go on from."""
         value, first = self.objective[-1], self.objective[0]
         too_large = value - first > DIVERGED * max(abs(first), 1.0)
-        if math.isfinite(value) and np.isfinite(self.last).all() and not too_large:
+        is_finite = math.isfinite(value) and np.isfinite(self.last).all()
+        if is_finite and not too_large:
             return False
+        if not is_finite and self.lowest < UNDERFLOW * abs(first):
+            self.reason = "as near to 0 as numbers go"
+            return True
         self.status, self.reason = "diverged", "the objective is not finite or grew a millionfold"
         return True
 
