@@ -4,8 +4,9 @@ Nothing of Python runs per batch.  The loop is called for a range of batches, so
 a turn about every 100 ms for Ctrl-C, callbacks and progress.
 
 Several threads may run it together (``fastgd.kernels.team``).  Each takes a share of the rows for
-the forward and backward pass, and of long batches the last quarter of a share goes to whoever comes
-first, because processors are not equally fast and not equally busy; then the chunks of the
+the forward and backward pass.  Processors are not equally fast and not equally busy: of long
+batches the last quarter of a share goes to whoever comes first, or where that would take too much,
+shares are as large as their members were fast (``fastgd.kernels.shares``).  Then the chunks of the
 parameters are dealt out, and whoever has a chunk computes its gradient over all rows and updates
 it.  Where ``plan.n_parts`` is 2, the gradient is the sum of the gradients of two parts of the rows,
 and in a team of two each member has the one of its own part ready before.  Where ``plan.middle`` is
@@ -28,6 +29,7 @@ from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.halves import call_half, each_has_a_half
 from fastgd.kernels.linalg import add_to, sum_of_squares
 from fastgd.kernels.network import (
+    blocks_of,
     gradient,
     n_parameters_of,
     pass_through,
@@ -55,6 +57,7 @@ from fastgd.kernels.plan import (
     smaller,
     state_rows,
 )
+from fastgd.kernels.shares import clock, even_out, note_cycles, own_blocks
 from fastgd.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastgd.kernels.team import HALVES, barrier, claim, most_or_rest, next_piece, part_of
 
@@ -224,6 +227,10 @@ def train(plan, first_batch, last_batch, t):
         if not barrier(plan):
             break
         value = total_loss(plan, n_rows)
+        if plan.rank == 0 and n_rows == plan.rows:
+            n_blocks = blocks_of(plan, n_rows)
+            even_out(plan, plan.shares, n_blocks)
+            even_out(plan, plan.half_shares, 2 * n_blocks)
         t += 1
         rate = float64_at(plan.rates, n_steps)
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
@@ -258,7 +265,16 @@ def train(plan, first_batch, last_batch, t):
 def halves(plan, first, n_rows, round):
     """Raw values of the first layer, by a team of two of which each begins with its own half."""
     if not plan.deals_rows:
-        call_half(plan.half, plan, plan.rank, first, 0, n_rows)
+        shares = plan.half_shares if n_rows == plan.rows else 0
+        n_blocks = blocks_of(plan, n_rows)
+        lo, hi = own_blocks(plan, shares, 2 * n_blocks)
+        started = clock()
+        for half in range(2):
+            a, b = larger(lo - half * n_blocks, 0), smaller(hi - half * n_blocks, n_blocks)
+            if a < b:
+                a, b = a * plan.loss_rows, smaller(b * plan.loss_rows, n_rows)
+                call_half(plan.half, plan, half, first, a, b)
+        note_cycles(plan, shares, 2 * n_blocks, started)
         return
     piece = next_piece(plan, -1, 4, round, HALVES)
     while piece < 4:

@@ -29,6 +29,7 @@ from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.network import losses_and_deltas_entry
 from fastgd.kernels.plan import LAYER, Plan
+from fastgd.kernels.shares import shares_of
 from fastgd.kernels.tiles import HAS_TILES
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
 # Multiplications a step from which two threads may be worth it in a small network.
 WORTH_PARTS = 800_000
 # Multiplications of a batch from which members of a team help each other with its rows, for which
-# more of them pass over all weights: those must stay in a second-level cache.
+# more of them pass over all weights: those must stay in a second-level cache, or the members take
+# as many rows as they are fast.
 WORTH_DEALING, MOST_BYTES_TO_DEAL = 20_000_000, 2**21
 # Features for each row of a batch from which two threads take a half of them each.
 MANY_FEATURES = 3
@@ -224,15 +226,17 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
     squares_row = whole_lines(layers.size + 1)
+    # For the matrix unit all weights are written anew in each pass, however few its rows.
+    stay_in_cache = (
+        n_parameters(layers) * dtype.itemsize <= MOST_BYTES_TO_DEAL and plan["pieces"] is None
+    )
+    if multiplications(layers, rows) >= WORTH_DEALING:
+        plan.set(deals_rows=stay_in_cache)
+        if not stay_in_cache:
+            plan.set(shares=shares_of(-(-rows // loss_rows)))
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,
-        deals_rows=(
-            multiplications(layers, rows) >= WORTH_DEALING
-            and n_parameters(layers) * dtype.itemsize <= MOST_BYTES_TO_DEAL
-            # For the matrix unit all weights are written anew in each pass, however few its rows.
-            and plan["pieces"] is None
-        ),
         target_words=n_outputs_y * y_dtype.itemsize // 4,
         x=aligned_empty(rows * n_gathered, dtype),
         delta=aligned_empty(rows * n_units(layers), dtype),
@@ -270,12 +274,15 @@ def set_parts(plan: Plan) -> Plan:
     middle = -(-n_in // (2 * line)) * line
     if n_in >= MANY_FEATURES * rows and middle < n_in:
         part_units = aligned_empty(rows * n_out, plan.dtype)
+        if plan["shares"] is not None:
+            plan.set(half_shares=shares_of(2 * -(-rows // plan["loss_rows"])))
         return plan.set(middle=middle, part_units=part_units, **halves_entries(plan.dtype))
     exchanged = rows * (n_in + 2 * n_units(layers))
     if n_parameters(layers) > exchanged:
         return plan
     part_grad = aligned_empty(n_parameters(layers), plan.dtype)
     # A member goes on with the gradient of its own rows, without waiting for others.
+    plan.forget("shares")
     return plan.set(n_parts=2, deals_rows=False, part_grad=part_grad)
 
 

@@ -53,7 +53,8 @@ from fastgd.kernels.plan import (
     row_number,
     smaller,
 )
-from fastgd.kernels.team import ROWS, barrier, most_or_rest, next_piece, part_of, share
+from fastgd.kernels.shares import clock, even_out, note_cycles, own_blocks
+from fastgd.kernels.team import ROWS, barrier, most_or_rest, next_piece, part_of
 
 NARROW = 64  # columns
 
@@ -302,10 +303,16 @@ def call_losses_and_deltas(typingctx, address, plan, first, lo, hi, scale, step,
 def pass_through(plan, first, n_rows, scale, step, with_deltas, round):
     """Forward and back for a batch by all members of a team; see ``call_losses_and_deltas``."""
     if plan.size == 1 or not plan.deals_rows:
-        lo, hi = share(plan, n_rows, plan.loss_rows)
+        # A short batch has equal shares, and tells nothing about long ones.
+        shares = plan.shares if n_rows == plan.rows else 0
+        n_blocks = blocks_of(plan, n_rows)
+        lo, hi = own_blocks(plan, shares, n_blocks)
+        started = clock()
         call_losses_and_deltas(
-            plan.losses_and_deltas, plan, first, lo, hi, scale, step, with_deltas
-        )
+            plan.losses_and_deltas, plan, first, smaller(lo * plan.loss_rows, n_rows),
+            smaller(hi * plan.loss_rows, n_rows), scale, step, with_deltas,
+        )  # fmt: skip
+        note_cycles(plan, shares, n_blocks, started)
         return
     piece = next_piece(plan, -1, 2 * plan.size, round, ROWS)
     while piece < 2 * plan.size:
@@ -318,10 +325,16 @@ def pass_through(plan, first, n_rows, scale, step, with_deltas, round):
 
 
 @njit
+def blocks_of(plan, n_rows):
+    """Number of the blocks of rows whose losses are summed at a time, and that members share."""
+    return (n_rows + plan.loss_rows - 1) // plan.loss_rows
+
+
+@njit
 def total_loss(plan, n_rows):
     """Sum over the blocks of a batch."""
     total = 0.0
-    for block in range((n_rows + plan.loss_rows - 1) // plan.loss_rows):
+    for block in range(blocks_of(plan, n_rows)):
         total += float64_at(plan.losses, block * LINE_NUMBERS)
     return total
 
@@ -381,6 +394,8 @@ def objective(plans, with_gradient):
         if not barrier(plan):
             break
         value += total_loss(plan, n_rows)
+        if plan.rank == 0 and n_rows == plan.rows:
+            even_out(plan, plan.shares, blocks_of(plan, n_rows))
         if with_gradient:
             kept, source = (scale * plan.alpha, plan.w) if first == 0 else (1.0, plan.grad)
             chunk = next_piece(plan, -1, plan.n_chunks, block)

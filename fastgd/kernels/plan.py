@@ -79,6 +79,8 @@ ARRAYS = (
     "packed",  # room for rows of a matrix; one per thread
     "pieces",  # room for numbers of both as the matrix unit takes them; one per thread
     "counters",  # of the team
+    "shares",  # of the blocks of a batch, as the members are fast; nowhere: all equal
+    "half_shares",  # likewise of the blocks of both halves of the features, one after the other
     "part_grad",  # what the second part of a batch gives to the gradient (n,)
     "part_units",  # what the second half of the features gives to the first layer (B, n_out)
 )

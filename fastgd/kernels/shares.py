@@ -1,0 +1,99 @@
+"""Which rows of a batch each member of a team takes: as many as it is fast.
+
+Processors are not equally fast: the other hardware thread of a core may be busy, which costs the
+matrix unit two thirds of its speed; some cores are made to save power.  In long steps of networks
+with many weights, help at the end of a batch would cost more than it gives, because whoever takes
+more rows passes over all weights once more.  So the members take as many rows as fits the time that
+they took for those of the batch before.  Rows do not know of each other: who has which changes no
+number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.core.extending import intrinsic
+from numpy.typing import NDArray
+
+from fastgd._jit import njit
+from fastgd.kernels.aligned import LINE_NUMBERS, aligned_zeros
+from fastgd.kernels.plan import int64_at, int64s
+from fastgd.kernels.team import part_of
+
+# A block goes to another member if all are then done in so much of the time.
+WORTH_MOVING = 0.97
+
+
+def shares_of(n_blocks: int) -> NDArray[np.int64]:
+    """Room for what a team knows of its shares of so many blocks.
+
+    The cycles that each member took, in a line of the cache each; then the size of the team, and
+    between which blocks the share of each member lies.
+    """
+    return aligned_zeros(n_blocks * LINE_NUMBERS + 2 + n_blocks, np.int64)
+
+
+@intrinsic
+def clock(typingctx):
+    """Cycles of a clock that all processors share; 0 where there is none to read at no cost."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not binding.get_process_triple().startswith(("x86_64", "i386", "i686")):
+            return ir.Constant(ir.IntType(64), 0)
+        kind, name = ir.FunctionType(ir.IntType(64), []), "llvm.readcyclecounter"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+
+    return types.int64(), codegen
+
+
+@njit
+def own_blocks(plan, shares, n_blocks):
+    """The first of the blocks that belong to a member, and the first one of the next member."""
+    place = n_blocks * LINE_NUMBERS
+    if shares == 0 or int64_at(shares, place) != plan.size:
+        return part_of(n_blocks, 1, plan.rank, plan.size)
+    return int64_at(shares, place + 1 + plan.rank), int64_at(shares, place + 2 + plan.rank)
+
+
+@njit
+def note_cycles(plan, shares, n_blocks, started):
+    """Note how long a member has worked on its share."""
+    if shares != 0 and plan.rank < n_blocks:
+        place = plan.rank * LINE_NUMBERS
+        int64s(plan, shares, place, place + 1)[0] = clock() - started
+
+
+@njit
+def even_out(plan, shares, n_blocks):
+    """Move a block from the slowest member to the one that would have it done first.
+
+    For one member to call, when all have done their shares and before they begin with the next.
+    """
+    size = plan.size
+    if shares == 0 or size == 1 or size > n_blocks:
+        return
+    place = n_blocks * LINE_NUMBERS
+    cycles = int64s(plan, shares, 0, place)
+    known = int64s(plan, shares, place, place + 1)
+    bounds = int64s(plan, shares, place + 1, place + 2 + size)
+    if known[0] != size:
+        known[0] = size
+        for member in range(size + 1):
+            bounds[member] = n_blocks * member // size
+    slowest, helper, soonest = 0, 0, np.inf
+    for member in range(size):
+        spent = float(cycles[member * LINE_NUMBERS])
+        n_own = bounds[member + 1] - bounds[member]
+        if spent > cycles[slowest * LINE_NUMBERS]:
+            slowest = member
+        if spent / n_own * (n_own + 1) < soonest:
+            helper, soonest = member, spent / n_own * (n_own + 1)
+    is_worth_it = soonest < WORTH_MOVING * cycles[slowest * LINE_NUMBERS]
+    if is_worth_it and bounds[slowest + 1] - bounds[slowest] > 1:
+        for member in range(slowest + 1, helper + 1):
+            bounds[member] -= 1
+        for member in range(helper + 1, slowest + 1):
+            bounds[member] += 1
