@@ -113,7 +113,7 @@ def compare(
     place = _place_beside(json_file, comparison)
     if place != json_file:
         typer.echo(f"{json_file} has what this comparison has not, and stays as it is")
-        if not is_named or html_file.exists():  # the page of what stays
+        if not is_named or html_file.is_file():  # the page of what stays
             html_file = place.with_suffix(".html")
     comparison.to_json(place)
     comparison.to_html(html_file)

@@ -331,7 +331,8 @@ def clipped(limits, grad):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "size"), [(np.float32, 3e38), (np.float64, 1e200), (np.float64, 1e308)]
+    ("dtype", "size"),
+    [(np.float32, 3e38), *((np.float64, 10.0**p) for p in (155, 160, 180, 200, 308))],
 )
 def test_a_gradient_whose_squares_overflow_is_clipped_to_the_norm(dtype, size):
     grad = np.array([size, -size, size, size], dtype)

@@ -304,6 +304,11 @@ def test_wrong_shapes_are_named(change):
         ((5, 64, 2), 2047, False),
         ((5, 63, 2), 3000, False),
         ((64, 32, 10), 5000, False),
+        # Fewer rows, and half a million weights.
+        ((8192, 64, 2), 256, True),
+        ((8192, 64, 2), 255, False),
+        ((8191, 64, 2), 256, False),
+        ((10, 2048, 10), 256, False),
     ],
 )
 def test_networks_with_products_for_a_matrix_unit(sizes, rows, expected):

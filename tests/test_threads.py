@@ -23,6 +23,8 @@ from threads import AlwaysTogether, Restless, several_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+needs_tiles = pytest.mark.skipif(not HAS_TILES, reason="no parts where products are BLAS's")
+
 N, D, K = 90, 60, 3
 HIDDEN = (61, 38)
 RNG = np.random.default_rng(0)
@@ -150,6 +152,7 @@ def parts_of(plan):
     return plan["n_parts"], plan["middle"]
 
 
+@needs_tiles
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
@@ -192,6 +195,7 @@ def test_vectors_so_long_that_blas_would_share_them():
     np.testing.assert_array_equal(fits[0].coefs_[0], fits[1].coefs_[0])
 
 
+@needs_tiles
 @pytest.mark.parametrize("n_features", [2100, 4100])
 def test_halves_that_are_longer_than_a_block_of_a_sum(n_features, planned):
     """Sums are cut into blocks of ``DEPTH``, wherever they begin."""
@@ -200,6 +204,7 @@ def test_halves_that_are_longer_than_a_block_of_a_sum(n_features, planned):
     assert all(plan["middle"] > DEPTH for plan in planned)
 
 
+@needs_tiles
 @pytest.mark.parametrize(
     ("n_features", "rows", "middle"),
     [(784, 128, 400), (784, 256, 400), (784, 262, None), (75, 25, 48), (4000, 25, 2000)],
@@ -216,6 +221,7 @@ def test_long_sums(hidden, dtype):
     assert_same_bits_in_teams(X[:, :10].astype(dtype), Y, hidden_layer_sizes=hidden, batch_size=80)
 
 
+@needs_tiles
 @pytest.mark.parametrize("n_jobs", [1, 2, 4])
 def test_a_part_may_be_empty(n_jobs, planned):
     """The last batch has one row, and the penalty is there once."""

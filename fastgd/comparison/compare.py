@@ -244,13 +244,17 @@ OF_BEFORE = " of runs before"
 
 def _differences(mine: dict[str, Any], its: dict[str, Any]) -> dict[str, Any]:
     """What was otherwise when the runs were made that are resumed, which is told, too."""
+    values: dict[str, list[str]] = {}  # of each name, those of all runs before
+    for name, value in its.items():
+        before = value if name.endswith(OF_BEFORE) else [str(value)]
+        values.setdefault(name.removesuffix(OF_BEFORE), []).extend(before)
     others = {
-        name if name.endswith(OF_BEFORE) else name + OF_BEFORE: value
-        for name, value in its.items()
-        if name != "date" and mine.get(name) != value
-    }  # fmt: skip
+        name + OF_BEFORE: sorted(set(of))
+        for name, of in values.items()
+        if name != "date" and set(of) != {str(mine.get(name))}
+    }
     if others:
-        told = ", ".join(f"{name}: {value}" for name, value in others.items())
+        told = "; ".join(f"{name}: {', '.join(of)}" for name, of in others.items())
         warnings.warn(
             f"The seconds of runs before and of new ones may not be comparable: {told}.",
             stacklevel=4,

@@ -99,13 +99,16 @@ def _against(comparison: Comparison, best: str, other: str) -> str:
         if verdict is not None:
             ratios.append(verdict.ratio)
     n = len(comparison.problems)
+    missed = "twice the budget"
+    if math.isinf(comparison.budget.passes):
+        missed = "twice the largest cost"
     parts = []
     if wins or losses:
         middle = math.exp(sum(map(math.log, ratios)) / len(ratios))
         parts.append(
             f"{best} needed fewer passes than {other} on {wins} of {n} problems and more on"
-            f" {losses} (geometric mean of the ratio {middle:.2g}, a miss counting as twice the"
-            " budget)"
+            f" {losses} (geometric mean of the ratio {middle:.2g}, a miss counting as"
+            f" {missed})"
         )
     if ties:
         parts.append(f"on {ties} of {n} problems no difference between them could be shown")

@@ -197,8 +197,8 @@ class Watch:
         is_finite = math.isfinite(value) and np.isfinite(self.last).all()
         if is_finite and not too_large:
             return False
-        if not is_finite and self.lowest < UNDERFLOW * abs(first):
-            self.reason = "as near to 0 as numbers go"
+        if not is_finite and abs(self.lowest) < UNDERFLOW * abs(first):
+            self.status, self.reason = "finished", "as near to 0 as numbers go"
             return True
         self.status, self.reason = "diverged", "the objective is not finite or grew a millionfold"
         return True

@@ -227,10 +227,11 @@ def train(plan, first_batch, last_batch, t):
         if not barrier(plan):
             break
         value = total_loss(plan, n_rows)
-        if plan.rank == 0 and n_rows == plan.rows:
+        if plan.shares != 0 and plan.rank == 0 and n_rows == plan.rows:
             n_blocks = blocks_of(plan, n_rows)
             even_out(plan, plan.shares, n_blocks)
-            even_out(plan, plan.half_shares, 2 * n_blocks)
+            if each_has_a_half(plan):
+                even_out(plan, plan.half_shares, 2 * n_blocks)
         t += 1
         rate = float64_at(plan.rates, n_steps)
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)

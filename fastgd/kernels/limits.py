@@ -13,6 +13,8 @@ from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.parts import NOTHING, Part, clip_signature, constrain_signature, make_part
 from fastgd.kernels.plan import LAYER
 
+SHRINK = 2.0**600
+
 
 class Limits(NamedTuple):
     """Bounds on a training step; 0 switches one off."""
@@ -29,9 +31,10 @@ class Limits(NamedTuple):
         if self.clip_norm > 0.0:
             norm = math.sqrt(sum_of_squares(grad))
             if norm == math.inf:  # of squares that float64 does not hold
-                multiply(grad, 2.0**-600)
+                multiply(grad, 1.0 / SHRINK)
                 norm = math.sqrt(sum_of_squares(grad))
-            if norm > self.clip_norm:
+                multiply(grad, min(self.clip_norm / norm, SHRINK))
+            elif norm > self.clip_norm:
                 multiply(grad, self.clip_norm / norm)
 
     def constrain(self, layers, w, norms):

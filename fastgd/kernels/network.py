@@ -302,7 +302,12 @@ def call_losses_and_deltas(typingctx, address, plan, first, lo, hi, scale, step,
 @njit
 def pass_through(plan, first, n_rows, scale, step, with_deltas, round):
     """Forward and back for a batch by all members of a team; see ``call_losses_and_deltas``."""
-    if plan.size == 1 or not plan.deals_rows:
+    if plan.size == 1:
+        call_losses_and_deltas(
+            plan.losses_and_deltas, plan, first, 0, n_rows, scale, step, with_deltas
+        )
+        return
+    if not plan.deals_rows:
         # A short batch has equal shares, and tells nothing about long ones.
         shares = plan.shares if n_rows == plan.rows else 0
         n_blocks = blocks_of(plan, n_rows)
@@ -394,7 +399,7 @@ def objective(plans, with_gradient):
         if not barrier(plan):
             break
         value += total_loss(plan, n_rows)
-        if plan.rank == 0 and n_rows == plan.rows:
+        if plan.shares != 0 and plan.rank == 0 and n_rows == plan.rows:
             even_out(plan, plan.shares, blocks_of(plan, n_rows))
         if with_gradient:
             kept, source = (scale * plan.alpha, plan.w) if first == 0 else (1.0, plan.grad)

@@ -22,9 +22,9 @@ from fastgd.kernels.users_loss import check_loss
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**21
-# Weights of a layer, and rows of a batch from which it is worth it to write all weights anew for
-# the matrix unit: beside wide layers there is less that is no product.
-WORTH_AMX = ((LEAST_NUMBERS, 384), (2**19, 256))
+# Rows of a batch from which it is worth it to write all weights anew for the matrix unit; of a
+# layer with many weights, beside which there is less that is no product, fewer are enough.
+ROWS_FOR_AMX, ROWS_WITH_MANY_WEIGHTS, MANY_WEIGHTS = 384, 256, 2**19
 
 
 def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
@@ -84,8 +84,11 @@ def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:
     gradient have terms as many as there are rows; ``product_by_amx`` decides on each.
     """
     n_in, n_out = layers["n_in"], layers["n_out"]
-    numbers = np.where(n_out >= LEAST_SIDE, n_out * np.maximum(n_in, rows), 0).max()
-    return any(numbers >= least and rows >= least_rows for least, least_rows in WORTH_AMX)
+    if rows < ROWS_FOR_AMX:
+        large = (rows >= ROWS_WITH_MANY_WEIGHTS) & (n_out * n_in >= MANY_WEIGHTS)
+    else:
+        large = n_out * np.maximum(n_in, rows) >= LEAST_NUMBERS
+    return bool((large & (n_out >= LEAST_SIDE)).any())
 
 
 def check_data(layers: NDArray[Any], data: Data, n_samples: int, dtype: np.dtype[Any]) -> None:

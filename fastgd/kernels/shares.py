@@ -5,7 +5,7 @@ matrix unit two thirds of its speed; some cores are made to save power.  In long
 with many weights, help at the end of a batch would cost more than it gives, because whoever takes
 more rows passes over all weights once more.  So the members take as many rows as fits the time that
 they took for those of the batch before.  Rows do not know of each other: who has which changes no
-number.
+number (but where a sum overflows on its way through the matrix unit, in fits that diverge).
 """
 
 from __future__ import annotations

@@ -406,7 +406,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
                 " your dataset."
             )
         weights = self._weigh_classes(y, sample_weight, incremental=False)
-        if weights is not None and not weights[rows].any():
+        if weights is not None and not problem.data.weight[rows].any():
             raise ValueError(
                 "No sample that is trained on has a weight above 0: all that have one are held out"
                 " for validation. Pass X_val, or another random_state."

@@ -229,8 +229,9 @@ class InverseHessian:
         """
         matrix = self.whole()
         diagonal, along = (1.0 - s * y * rho)[:, None], (rho * s)[:, None]
+        others = np.empty_like(matrix)
         for rows in (matrix, matrix.T):
-            others = np.zeros_like(matrix)  # for each row, the sum of yₖ times all other rows k
+            others[:] = 0.0  # for each row, the sum of yₖ times all other rows k
             for order in (range(len(s)), reversed(range(len(s)))):
                 total = np.zeros_like(s)
                 for i in order:
