@@ -273,6 +273,7 @@ def test_a_step_of_a_normalised_rule_has_its_length():
         assert math.isclose(np.linalg.norm(after - before), 0.25, rel_tol=1e-12)
 
 
+@needs_tiles
 @pytest.mark.parametrize("kind", ["dense", "csr"])
 @pytest.mark.parametrize("way", ["dropout", "everything", "early stopping"])
 def test_the_number_of_threads_may_change_at_any_time(way, kind):
