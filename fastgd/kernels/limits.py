@@ -13,6 +13,7 @@ from fastgd.kernels.linalg import sum_of_squares
 from fastgd.kernels.parts import NOTHING, Part, clip_signature, constrain_signature, make_part
 from fastgd.kernels.plan import LAYER
 
+# The squares of numbers so many times smaller than any are no longer too large for float64.
 SHRINK = 2.0**600
 
 

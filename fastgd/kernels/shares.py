@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastgd._jit import njit
+from fastgd._jit import is_x86, njit
 from fastgd.kernels.aligned import LINE_NUMBERS, aligned_zeros
 from fastgd.kernels.plan import int64_at, int64s
 from fastgd.kernels.team import part_of
@@ -41,7 +41,7 @@ def clock(typingctx):
     """Cycles of a clock that all processors share; 0 where there is none to read at no cost."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not binding.get_process_triple().startswith(("x86_64", "i386", "i686")):
+        if not is_x86():
             return ir.Constant(ir.IntType(64), 0)
         kind, name = ir.FunctionType(ir.IntType(64), []), "llvm.readcyclecounter"
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])

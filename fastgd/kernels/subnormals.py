@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
+
+from fastgd._jit import is_x86
 
 I32 = ir.IntType(32)
 # Bits of the control register MXCSR: results, and operands, that are subnormal count as 0.
 FLUSHED = 0x8040
-
-
-def _is_x86() -> bool:
-    return binding.get_process_triple().startswith(("x86_64", "i386", "i686"))
 
 
 def _move(builder: Any, name: str, slot: Any) -> None:
@@ -36,7 +34,7 @@ def flush_subnormals(typingctx):
     """Take them for 0 from now on, in this thread; returns what ``restore_subnormals`` needs."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not _is_x86():
+        if not is_x86():
             return ir.Constant(ir.IntType(64), 0)
         slot = cgutils.alloca_once(builder, I32)
         _move(builder, "stmxcsr", slot)
@@ -53,7 +51,7 @@ def restore_subnormals(typingctx, before):
     """Do with them what was done before."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if _is_x86():
+        if is_x86():
             before = builder.trunc(args[0], I32)
             _move(builder, "ldmxcsr", cgutils.alloca_once_value(builder, before))
         return context.get_dummy_value()

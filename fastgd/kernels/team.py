@@ -27,7 +27,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
-from fastgd._jit import native_address, njit
+from fastgd._jit import is_x86, native_address, njit
 from fastgd.kernels.aligned import CACHE_LINE
 from fastgd.kernels.parts import I64, call_at
 from fastgd.kernels.plan import Plan, smaller
@@ -103,7 +103,7 @@ def _pause(typingctx):
     """Tell the processor that this is a waiting loop."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if binding.get_process_triple().startswith(("x86_64", "i386", "i686")):
+        if is_x86():
             kind, name = ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
             builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
         return context.get_dummy_value()

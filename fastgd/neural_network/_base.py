@@ -48,7 +48,6 @@ PRIVATE_STATE = (
     "_random_state", "_kept_by_score",
 )  # fmt: skip
 
-
 # What one start of training leaves behind; ``n_init`` keeps these of the best start.
 TRAINED = (
     "coefs_", "intercepts_", "n_iter_", "n_passes_", "t_", "loss_", "best_loss_", "loss_curve_",
