@@ -29,7 +29,13 @@ from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.amx import has_amx
 from fastgd.kernels.amx_product import LEAST_NUMBERS, ROOM_BYTES, product_by_amx
-from fastgd.kernels.packing import call_pack, copy_row, pack_signature, pack_transposed
+from fastgd.kernels.packing import (
+    call_pack,
+    copy_row,
+    pack_signature,
+    pack_tiles,
+    pack_transposed,
+)
 from fastgd.kernels.parts import call_product, product_signature
 from fastgd.kernels.plan import array_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import (
@@ -102,10 +108,7 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
     far_b = b_col == 1 and b_row * size > FAR_BYTES and m >= OFTEN
     rows = TILE_ROWS if far_a else m
     if far_a:
-        for i in range(0, m, rows):
-            for p in range(k):
-                target = packed + (i * k + p * rows) * size
-                copy_row(a + (p * a_col + i) * size, target, smaller(rows, m - i), beta)
+        pack_tiles(m, k, a, a_col, packed, beta)
         a, a_col = packed, rows
     if _falls_together(a_row, a_col, n, beta):
         row = k + PADDING // size

@@ -9,9 +9,10 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
+from fastgd._jit import njit
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of, smaller
-from fastgd.kernels.tiles import VECTOR_BYTES, Vectors
+from fastgd.kernels.tiles import TILE_ROWS, VECTOR_BYTES, Vectors
 
 TOGETHER = 4  # columns that are written without asking whether there are so many
 
@@ -22,14 +23,61 @@ def copy_row(typingctx, source, target, n, like):
     lanes = VECTOR_BYTES * 8 // like.bitwidth
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, target, n, _ = args
         element = context.get_value_type(like)
-        vector = Vectors(builder, element, lanes, 2, args[2])
-        source, target = (builder.inttoptr(x, element.as_pointer()) for x in args[:2])
-        for v in range(2):
-            vector.store(vector.load(source, v), target, v)
+        full = builder.icmp_signed("==", n, ir.Constant(n.type, 2 * lanes))
+        # Some processors take tens of cycles for a masked store.
+        with builder.if_else(full) as (then, otherwise):
+            with then:
+                _copy(builder, _whole(builder, element, lanes, 2), source, target)
+            with otherwise:
+                _copy(builder, Vectors(builder, element, lanes, 2, n), source, target)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, like), codegen
+
+
+@intrinsic
+def _copy_tile_rows(typingctx, source, target, like):
+    """Copy TILE_ROWS numbers, and those that follow them up to the end of a register."""
+    lanes = VECTOR_BYTES * 8 // like.bitwidth
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = _whole(builder, context.get_value_type(like), lanes, -(-TILE_ROWS // lanes))
+        _copy(builder, vector, *args[:2])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, like), codegen
+
+
+def _whole(builder: Any, element: Any, lanes: int, count: int) -> Vectors:
+    """So many registers, all of which are there."""
+    n = ir.Constant(ir.IntType(64), count * lanes)
+    return Vectors(builder, element, lanes, count, n, masked=False)
+
+
+def _copy(builder: Any, vector: Vectors, source: Any, target: Any) -> None:
+    pointer = vector.type.element.as_pointer()
+    source, target = (builder.inttoptr(address, pointer) for address in (source, target))
+    for v in range(vector.count):
+        vector.store(vector.load(source, v), target, v)
+
+
+@njit(inline=True)
+def pack_tiles(m, k, a, a_col, target, like):
+    """Rows of a transposed A, TILE_ROWS of them together: column after column as a tile reads them.
+
+    Columns of A lie farther apart than two registers.
+    """
+    size = size_of(like)
+    for i in range(0, m, TILE_ROWS):
+        tile, step = target + i * k * size, TILE_ROWS * size
+        # What is copied too much is written over by the next column, but that of the last one,
+        # behind which nothing may be read either.
+        for p in range(k - 1):
+            _copy_tile_rows(a + (p * a_col + i) * size, tile + p * step, like)
+        last = a + ((k - 1) * a_col + i) * size
+        copy_row(last, tile + (k - 1) * step, smaller(TILE_ROWS, m - i), like)
 
 
 @intrinsic
