@@ -52,6 +52,9 @@ PACKED_ROWS = 22 * TILE_ROWS  # of A at a time
 PANELS = 4  # of B, that are packed together
 FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
 OFTEN = 48
+# Tiles of the shorter registers ask for a row of B three times as often, so that it matters sooner
+# whether they find it in the first-level cache, where rows so far apart share a few lines.
+SHORT_REGISTERS, CROWDED_BYTES = VECTOR_BYTES == 32, 512
 # Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
 ALIAS_BYTES, PADDING = 4096, 64
@@ -98,6 +101,12 @@ def _falls_together(a_row, a_col, n, like):
     return a_col == 1 and a_row * size_of(like) % ALIAS_BYTES == 0 and n >= 4 * OFTEN
 
 
+@njit
+def _is_far(step):
+    """Whether rows of B, so many bytes apart, push each other out of the first-level cache."""
+    return step > FAR_BYTES or (SHORT_REGISTERS and step % CROWDED_BYTES == 0)
+
+
 @njit(inline=True)
 def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
@@ -105,7 +114,7 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
     two = 2 * VECTOR_BYTES // size
     panel, packed = plan.panel, plan.packed
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
-    far_b = b_col == 1 and b_row * size > FAR_BYTES and m >= OFTEN
+    far_b = b_col == 1 and m >= OFTEN and _is_far(b_row * size)
     rows = TILE_ROWS if far_a else m
     if far_a:
         pack_tiles(m, k, a, a_col, packed, beta)
