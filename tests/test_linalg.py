@@ -442,7 +442,8 @@ for name in list(features):
     features[name] = features[name] and not name.startswith("avx512")
 binding.get_host_cpu_features = lambda: features
 import pytest
-from fastgd.kernels.gemm import HAS_TILES, VECTOR_BYTES
+from fastgd.kernels.gemm import HAS_TILES
+    from fastgd.kernels.vectors import VECTOR_BYTES
 
 assert (HAS_TILES, VECTOR_BYTES) == (True, 32)
 sys.exit(pytest.main(["-q", "-x", *{files!r}, "-k", "test_gemm or quotients"]))

@@ -34,7 +34,8 @@ from fastgd.kernels.amx import (
 from fastgd.kernels.bfloat16 import TURNED_BYTES, pack_columns, pack_rows
 from fastgd.kernels.parts import call_product
 from fastgd.kernels.plan import array_at, smaller
-from fastgd.kernels.tiles import Vectors, store_sums
+from fastgd.kernels.tiles import store_sums
+from fastgd.kernels.vectors import Vectors
 
 DEPTH = 512  # k is cut into blocks of this length
 PACKED_ROWS, PACKED_COLUMNS = 8 * BLOCK, 4 * BLOCK  # at a time, so that they stay in the L2

@@ -22,7 +22,7 @@ from fastgd._jit import njit
 from fastgd.kernels.amx import BLOCK, FLOAT_BYTES, ROW_BYTES, STEP, STEP_BYTES, TILE, TILE_BYTES
 from fastgd.kernels.packing import TOGETHER, call_pack
 from fastgd.kernels.plan import larger, smaller
-from fastgd.kernels.tiles import Vectors
+from fastgd.kernels.vectors import Vectors
 
 BITS = ir.VectorType(ir.IntType(32), TILE)
 I64 = ir.IntType(64)

@@ -23,7 +23,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.core import types
+from llvmlite import ir
+from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
 from fastgd._jit import compiler_flags, njit, processor_has
@@ -404,6 +405,20 @@ def _quotient(typing_context: Any, a: Any, b: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fdiv(*args, flags=("arcp", "contract", "ninf"))
+
+    return a(a, a), generate
+
+
+@intrinsic
+def maximum(typing_context: Any, a: Any, b: Any) -> Any:
+    """The larger one; a NaN if one of them is (IEEE 754-2019); either of 0 and -0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = args[0].type
+        name = f"llvm.maximum.f{a.bitwidth}"
+        declared = ir.FunctionType(number, [number, number])
+        function = cgutils.get_or_insert_function(builder.module, declared, name)
+        return builder.call(function, args, fastmath=("nsz",))
 
     return a(a, a), generate
 

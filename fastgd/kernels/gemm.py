@@ -41,11 +41,11 @@ from fastgd.kernels.plan import array_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
     TILE_ROWS,
-    VECTOR_BYTES,
     call_tiles,
     column_of_tiles,
     tiles_signature,
 )
+from fastgd.kernels.vectors import VECTOR_BYTES
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
 PACKED_ROWS = 22 * TILE_ROWS  # of A at a time

@@ -12,7 +12,8 @@ from numba.core.extending import intrinsic
 from fastgd._jit import njit
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of, smaller
-from fastgd.kernels.tiles import TILE_ROWS, VECTOR_BYTES, Vectors
+from fastgd.kernels.tiles import TILE_ROWS
+from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
 
 TOGETHER = 4  # columns that are written without asking whether there are so many
 

@@ -18,7 +18,7 @@ from numba.core.extending import intrinsic
 
 from fastgd.kernels.elementary import DOUBLE, SINGLE
 from fastgd.kernels.plan import make_array
-from fastgd.kernels.tiles import VECTOR_BYTES, masked_load, masked_store
+from fastgd.kernels.vectors import VECTOR_BYTES, masked_load, store_first
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FUSED = ("contract",)
@@ -74,7 +74,7 @@ class _Rows:
     """Rows of ``lanes`` places, ``k`` of them in use: ``count`` side by side in a vector."""
 
     def __init__(self, builder: Any, element: Any, lanes: int, k: Any, most: int) -> None:
-        self._builder, self._lanes = builder, lanes
+        self._builder, self._lanes, self._k = builder, lanes, k
         self._info = np.finfo(np.float32 if element == ir.FloatType() else np.float64)
         self._bytes = self._info.bits // 8
         self.count = max(1, min(most, REGISTERS * VECTOR_BYTES // (self._bytes * lanes)))
@@ -142,7 +142,7 @@ class _Rows:
         """Write the used places of the rows."""
         for r, start in enumerate(starts):
             row = self._shuffle(value, list(range(r * self._lanes, (r + 1) * self._lanes)))
-            masked_store(self._builder, row, self._at(array, start), self._used)
+            store_first(self._builder, row, self._at(array, start), self._k, self._used)
 
     def store_numbers(self, numbers: Any, array: Any, i: Any) -> None:
         """Write a number of each row, from place ``i`` on."""

@@ -16,24 +16,16 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
-from fastgd._jit import njit, processor_has
+from fastgd._jit import njit
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of
+from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
 
-
-def _registers() -> tuple[bool, int, dict[int, int]]:
-    """Whether tiles beat BLAS on this CPU; bytes of a register; rows of a tile by its registers.
-
-    The sums, a row of B and an element of A must fit into 32 registers, or 16 of the shorter ones.
-    """
-    if processor_has("avx512f"):
-        return True, 64, {1: 16, 2: 12}
-    if processor_has("avx2", "fma"):
-        return True, 32, {1: 12, 2: 6}
-    return False, 16, {1: 8, 2: 4}
-
-
-HAS_TILES, VECTOR_BYTES, _ROWS = _registers()
+# Others have no fused products, or too few registers, to beat a BLAS.
+HAS_TILES = VECTOR_BYTES > 16
+# Rows of a tile by its registers in a row: the sums, a row of B and an element of A must fit into
+# 32 registers, or 16 of the shorter ones.
+_ROWS = {64: {1: 16, 2: 12}, 32: {1: 12, 2: 6}, 16: {1: 8, 2: 4}}[VECTOR_BYTES]
 TILE_ROWS = _ROWS[2]
 
 
@@ -68,85 +60,6 @@ def _tile(n_rows: int, n_vectors: int) -> Any:
 
 # Terms of a sum from which its results are asked for in time.
 PREFETCH_FROM = 96
-
-
-class Vectors:
-    """Loads, stores and broadcasts of ``count`` registers in a row of ``n`` columns.
-
-    Either they lie side by side, masked beyond the last column, or the last one ends there; then
-    there are at least as many columns as it has places.
-    """
-
-    def __init__(
-        self, builder: Any, element: Any, lanes: int, count: int, n: Any, masked: bool = True
-    ) -> None:
-        self._builder, self._lanes, self.count = builder, lanes, count
-        self.type = ir.VectorType(element, lanes)
-        self.zero = ir.Constant(self.type, [0.0] * lanes)
-        starts = [ir.Constant(ir.IntType(64), i * lanes) for i in range(count)]
-        self._masks = [self._mask(i * lanes, n) for i in range(count)] if masked else []
-        if not masked:
-            starts[-1] = builder.sub(n, ir.Constant(ir.IntType(64), lanes))
-        self._starts = starts
-
-    def _mask(self, first: int, n: Any) -> Any:
-        """Which of the columns from ``first`` on are there."""
-        index = ir.VectorType(ir.IntType(32), self._lanes)
-        limit = self.broadcast(self._builder.trunc(n, ir.IntType(32)), index)
-        columns = ir.Constant(index, list(range(first, first + self._lanes)))
-        return self._builder.icmp_signed("<", columns, limit)
-
-    def broadcast(self, value: Any, kind: Any = None) -> Any:
-        """A vector with ``value`` in each lane."""
-        kind = kind or self.type
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self._builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self._lanes), [0] * self._lanes)
-        return self._builder.shuffle_vector(first, undefined, lanes)
-
-    def _at(self, pointer: Any, i: int) -> Any:
-        moved = self._builder.gep(pointer, [self._starts[i]])
-        return self._builder.bitcast(moved, self.type.as_pointer())
-
-    def load(self, pointer: Any, i: int) -> Any:
-        """Register ``i`` of the row that begins at ``pointer``; with masks 0 beyond the edge."""
-        place = self._at(pointer, i)
-        if not self._masks:
-            return self._builder.load(place, align=_number_bytes(self.type))
-        return masked_load(self._builder, place, self._masks[i], self.zero)
-
-    def store(self, value: Any, pointer: Any, i: int) -> None:
-        """Write register ``i`` of a row, with masks up to the edge."""
-        place = self._at(pointer, i)
-        if not self._masks:
-            self._builder.store(value, place, align=_number_bytes(self.type))
-        else:
-            masked_store(self._builder, value, place, self._masks[i])
-
-
-def masked_load(builder: Any, place: Any, mask: Any, fill: Any) -> Any:
-    """The vector at ``place``; ``fill``'s numbers where the mask is not set."""
-    size = ir.Constant(ir.IntType(32), _number_bytes(fill.type))
-    return _call_masked(builder, "load", fill.type, [place, size, mask, fill], fill.type)
-
-
-def masked_store(builder: Any, value: Any, place: Any, mask: Any) -> None:
-    """Write a vector to ``place``, where the mask is set."""
-    size = ir.Constant(ir.IntType(32), _number_bytes(value.type))
-    _call_masked(builder, "store", ir.VoidType(), [value, place, size, mask], value.type)
-
-
-def _number_bytes(vector: Any) -> int:
-    return 4 if vector.element == ir.FloatType() else 8
-
-
-def _call_masked(builder: Any, name: str, result: Any, args: list[Any], vector: Any) -> Any:
-    function = cgutils.get_or_insert_function(
-        builder.module,
-        ir.FunctionType(result, [arg.type for arg in args]),
-        f"llvm.masked.{name}.v{vector.count}f{8 * _number_bytes(vector)}.p0",
-    )
-    return builder.call(function, args)
 
 
 def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) -> None:
@@ -229,16 +142,9 @@ def store_sums(
     fused = ("contract",)
     without_d = builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0))
 
-    def store(place: Any, rows: list[list[Any]]) -> Any:
-        for values in rows:
-            for v, value in enumerate(values):
-                vector.store(value, place, v)
-            place = builder.gep(place, [ldc])
-        return place
-
     with builder.if_else(without_d) as (then, otherwise):
         with then:
-            store(c, sums)
+            vector.store_rows(sums, c, ldc)
         with otherwise:
             beta = vector.broadcast(beta)
             results: list[list[Any]] = []
@@ -249,11 +155,11 @@ def store_sums(
                     results[-1].append(builder.fadd(total, kept, flags=fused))
                 d = builder.gep(d, [ldd])
                 if vector.count > 1:
-                    c = store(c, results[-1:])
+                    c = vector.store_rows(results[-1:], c, ldc)
             # Where rows are short, the register that a load asks for reaches into the next rows,
             # and it would wait for what was stored there; so all loads come first.
             if vector.count == 1:
-                store(c, results)
+                vector.store_rows(results, c, ldc)
 
 
 def _column(n_vectors: int) -> Any:
