@@ -40,6 +40,7 @@ from fastgd.kernels.parts import call_product, product_signature
 from fastgd.kernels.plan import array_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
+    ROW_BYTES,
     TILE_ROWS,
     call_tiles,
     column_of_tiles,
@@ -108,6 +109,14 @@ def _is_far(step):
 
 
 @njit(inline=True)
+def _width(m, n, b_col, size):
+    """How many of ``n`` columns of C are computed together."""
+    if m == b_col == 1 and n * size >= ROW_BYTES:
+        return ROW_BYTES // size
+    return smaller(n, 2 * VECTOR_BYTES // size)
+
+
+@njit(inline=True)
 def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
     size = size_of(beta)
@@ -128,8 +137,9 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
                     beta,
                 )  # fmt: skip
         a, a_row = packed, row
-    for j in range(0, n, two):
-        width = smaller(two, n - j)
+    j = 0
+    while j < n:
+        width = _width(m, n - j, b_col, size)
         columns, row = b + j * b_col * size, b_row
         if b_col != 1:
             call_pack(plan.pack, columns, b_col, k, width, panel, beta)
@@ -151,6 +161,7 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
                 columns, row, beta, d + (i * d_row + j) * size, d_row,
                 c + (i * c_row + j) * size, c_row,
             )  # fmt: skip
+        j += width
 
 
 @njit(reduction=True)
@@ -293,8 +304,9 @@ def gemm(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_r
         size = size_of(plan.real)
         two = 2 * VECTOR_BYTES // size
         real = array_at(c, 1, plan.real).dtype.type
-        for j in range(0, n, two):
-            at, width = j * size, smaller(two, n - j)
+        j = 0
+        while j < n:
+            at, width = j * size, _width(m, n - j, b_col, size)
             columns, row = b + at * b_col, b_row
             if b_col != 1:
                 call_pack(plan.pack, columns, b_col, k, width, plan.panel, plan.real)
@@ -303,6 +315,7 @@ def gemm(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_r
                 plan.tiles, m, width, k, a, a_row, a_col, columns, row, real(beta),
                 d + at, d_row, c + at, c_row,
             )  # fmt: skip
+            j += width
         return
     call_product(
         plan.product, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,

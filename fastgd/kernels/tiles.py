@@ -187,11 +187,16 @@ def _column(n_vectors: int) -> Any:
 
 
 _wide, _narrow = _column(2), _column(1)
+# Two sums of a single row would wait for their last products most of the time; four do so less.
+ROW_BYTES = 4 * VECTOR_BYTES
+_row = _tile(1, 4)
 
 
 def column_of_tiles(m, n, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
-    """The tiles of a column of C that is at most two registers wide."""
-    if n * size_of(beta) > VECTOR_BYTES:
+    """The tiles of a column of C at most two registers wide, or of ROW_BYTES of a single row."""
+    if n * size_of(beta) == ROW_BYTES:
+        _row(k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+    elif n * size_of(beta) > VECTOR_BYTES:
         _wide(m, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
     else:
         _narrow(m, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
