@@ -16,6 +16,7 @@ from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastgd._jit import native_address, njit
+from fastgd.kernels.aligned import CACHE_LINE
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.parts import NOTHING, Part, call_at
 from fastgd.kernels.plan import (
@@ -25,10 +26,14 @@ from fastgd.kernels.plan import (
     int64s,
     layer_at,
     plan_dtype,
+    prefetch,
     reals,
     row_number,
     smaller,
 )
+
+# Rows of so many bytes together may wait in the second-level cache for their batch.
+SOON_BYTES = 2**16
 
 
 class Dense(NamedTuple):
@@ -160,12 +165,20 @@ def dense_affine(plan, first, lo, hi, left, right, kept, source, source_row, out
     d, h = plan.n_features, layer.n_out
     x = plan.values + ((first + lo) * d + left) * plan.itemsize
     if plan.order != 0:
+        n_bytes = (right - left) * plan.itemsize
+        is_short = (hi - lo) * n_bytes <= SOON_BYTES
         for i in range(lo, hi):
             row = int64_at(plan.order, first + i)
             copy_to(
                 reals(plan, plan.x, i * d + left, i * d + right),
                 reals(plan, plan.values, row * d + left, row * d + right),
             )
+            # No processor foresees where the rows of the next batch lie.
+            following = first + i + plan.rows
+            if is_short and following < plan.n_samples:
+                row = int64_at(plan.order, following)
+                for at in range(0, n_bytes, CACHE_LINE):
+                    prefetch(plan.values + (row * d + left) * plan.itemsize + at)
         x = plan.x + (lo * d + left) * plan.itemsize
     gemm(
         plan, hi - lo, h, right - left, x, d, 1,

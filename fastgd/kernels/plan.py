@@ -260,6 +260,22 @@ def copy_to(typingctx, target, source):
     return (types.void(target, source), codegen) if target == source else None
 
 
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for a line of memory that is read a little later, but not at once."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        i32, place = ir.IntType(32), builder.inttoptr(args[0], cgutils.voidptr_t)
+        declared = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
+        name = "llvm.prefetch.p0"
+        function = cgutils.get_or_insert_function(builder.module, declared, name)
+        to_read, to_second_level, data = (ir.Constant(i32, number) for number in (0, 2, 1))
+        builder.call(function, [place, to_read, to_second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 @intrinsic(prefer_literal=True)
 def stack_array(typingctx, length, like):
     """A small array for the time of a call; ``length`` is a constant."""
