@@ -251,7 +251,7 @@ def test_gemm_with_far_rows_in_a_long_sum(dtype, tb):
 def test_gemm_gives_the_same_bits_whatever_the_number_of_rows(dtype, is_column):
     """So that threads may share the rows; with numbers that round, unlike all others here."""
     rng = np.random.default_rng(0)
-    m, n, k = module.OFTEN + 11, 1 if is_column else 2 * lanes(dtype) + 3, 37
+    m, n, k = module.OFTEN + 11, 1 if is_column else 6 * lanes(dtype) + 3, 37
     for ta, tb in ((False, False), (False, True), (True, False)):
         A, B = rng.normal(size=(k, m) if ta else (m, k)), rng.normal(size=(k, n))
         A, B = A.astype(dtype), np.ascontiguousarray(B.T if tb else B, dtype)
@@ -452,11 +452,23 @@ for name in list(features):
 binding.get_host_cpu_features = lambda: features
 import pytest
 from fastgd.kernels.gemm import HAS_TILES
-    from fastgd.kernels.vectors import VECTOR_BYTES
+from fastgd.kernels.vectors import VECTOR_BYTES
 
 assert (HAS_TILES, VECTOR_BYTES) == (True, 32)
 sys.exit(pytest.main(["-q", "-x", *{files!r}, "-k", "test_gemm or quotients"]))
 """
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs mprotect")
+def test_nothing_beyond_an_array_is_touched():
+    script = Path(__file__).with_name("flush.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_another_cpu_runs_is_a_program():
+    """Where it is skipped, too."""
+    compile(NARROWER.format(files=[]), "narrower", "exec")
 
 
 @pytest.mark.skipif(module.VECTOR_BYTES != 64, reason="the tests above have run with these tiles")

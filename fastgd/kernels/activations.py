@@ -9,8 +9,8 @@ not monotonic and keep the values before the activation as well.
 To add one: its three functions, its name in ``ACTIVATIONS``, its formula in ``tests/naive.py``.
 At a kink the second derivative is that of the sides, as the first one is.
 
-None leaves an element as it is in a branch of its own: that becomes a masked store, which takes
-some processors tens of cycles.
+None leaves an element as it is in a branch of its own: LLVM makes a masked store of that, for which
+some processors take tens of cycles.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def relu(z):
 def relu_backward(a, raw, delta):
     zero = delta.dtype.type(0.0)
     for i in range(delta.size):
+        # Written so, it becomes a masked load.
         delta[i] = zero if a[i] == zero else delta[i]
 
 

@@ -46,16 +46,16 @@ from fastgd.kernels.tiles import (
     column_of_tiles,
     tiles_signature,
 )
-from fastgd.kernels.vectors import VECTOR_BYTES
+from fastgd.kernels.vectors import SHORT_REGISTERS, VECTOR_BYTES
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
 PACKED_ROWS = 22 * TILE_ROWS  # of A at a time
 PANELS = 4  # of B, that are packed together
 FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
 OFTEN = 48
-# Tiles of the shorter registers ask for a row of B three times as often, so that it matters sooner
-# whether they find it in the first-level cache, where rows so far apart share a few lines.
-SHORT_REGISTERS, CROWDED_BYTES = VECTOR_BYTES == 32, 512
+# Tiles of short registers have half as many rows and ask for rows of B twice as often; it matters
+# sooner whether these are in the first-level cache, where rows so far apart share a few lines.
+CROWDED_BYTES = 512
 # Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
 ALIAS_BYTES, PADDING = 4096, 64

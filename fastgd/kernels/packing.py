@@ -27,7 +27,7 @@ def copy_row(typingctx, source, target, n, like):
         source, target, n, _ = args
         element = context.get_value_type(like)
         full = builder.icmp_signed("==", n, ir.Constant(n.type, 2 * lanes))
-        # Some processors take tens of cycles for a masked store.
+        # The usual case asks neither for masks nor for the width of what is left.
         with builder.if_else(full) as (then, otherwise):
             with then:
                 _copy(builder, _whole(builder, element, lanes, 2), source, target)

@@ -1,11 +1,11 @@
 """Register tiles: the inner kernel of a matrix product, written as vector instructions.
 
-A tile of C, some rows by one or two vectors, stays in registers while the sum over k runs; each
-step loads the vectors of B once and broadcasts one element of A for each row.  That is the inner
-kernel of Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication".  Every
-shape runs at full width: of two vectors the second ends with the last column, and so may have some
-columns of the first one once more; a single one is masked, which takes an instruction a load on
-some processors.
+A tile of C, some rows by one or two vectors or one row by four, stays in registers while the sum
+over k runs; each step loads the vectors of B once and broadcasts one element of A for each row.
+That is the inner kernel of Goto & van de Geijn 2008, "Anatomy of high-performance matrix
+multiplication".  Every shape runs at full width: of two vectors the second ends with the last
+column, and so may have some columns of the first one once more; a single one is masked, which
+takes an instruction a load on some processors.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def _column(n_vectors: int) -> Any:
     @njit(inline=True)
     def run(m, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n):
         i, size = 0, size_of(beta)
-        while i + rows <= m and m - i != 8:  # twice four are faster than six and two single ones
+        # Twice four are faster than six and two single ones.
+        while i + rows <= m and not 8 <= m - i <= 9:
             tall(k, a + i * a_row * size, a_row, a_col, b, b_row,
                  beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row, n)  # fmt: skip
             i += rows
@@ -193,7 +194,7 @@ _row = _tile(1, 4)
 
 
 def column_of_tiles(m, n, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row):
-    """The tiles of a column of C at most two registers wide, or of ROW_BYTES of a single row."""
+    """The tiles of a column of C at most two registers wide; or of ROW_BYTES, if m is 1."""
     if n * size_of(beta) == ROW_BYTES:
         _row(k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
     elif n * size_of(beta) > VECTOR_BYTES:

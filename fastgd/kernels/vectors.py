@@ -24,7 +24,7 @@ def _register_bytes() -> int:
 
 
 VECTOR_BYTES = _register_bytes()
-MASKED_STORES = VECTOR_BYTES != 32
+SHORT_REGISTERS = VECTOR_BYTES == 32  # AVX2 without AVX-512
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 WORDS = 8  # of 32 bits in a register of AVX2
@@ -33,8 +33,8 @@ WORDS = 8  # of 32 bits in a register of AVX2
 class Vectors:
     """Loads, stores and broadcasts of ``count`` registers in a row of ``n`` columns.
 
-    Either they lie side by side, masked beyond the last column, or the last one ends there; then
-    there are at least as many columns as it has places.
+    Either they lie side by side, and what is beyond the last column is left out (``masked``), or
+    the last one ends there; then there are at least as many columns as it has places.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Vectors:
         return masked_load(self._builder, place, self._masks[i], self.zero)
 
     def store(self, value: Any, pointer: Any, i: int) -> None:
-        """Write register ``i`` of a row, with masks up to the edge."""
+        """Write register ``i`` of a row, up to the edge."""
         if self._masks:
             there = self._builder.sub(self._n, self._starts[i])
             store_first(self._builder, value, self._at(pointer, i), there, self._masks[i])
@@ -80,7 +80,7 @@ class Vectors:
 
     def store_rows(self, rows: list[list[Any]], pointer: Any, step: Any) -> Any:
         """Write rows that lie ``step`` numbers apart; returns where the next one begins."""
-        if not self._masks or MASKED_STORES or self.count > 1:
+        if not (self._masks and SHORT_REGISTERS and self.count == 1):
             return self._store_rows(rows, pointer, step, self.store)
         # Asked once, not for each row, how many columns there are.
         for width in _widths(self._builder, self._n, self._lanes):
@@ -120,10 +120,13 @@ def store_whole(builder: Any, value: Any, place: Any) -> None:
     builder.store(value, place, align=number_bytes(value.type))
 
 
-def store_first(builder: Any, value: Any, place: Any, n: Any, mask: Any) -> None:
-    """Write the first ``n`` numbers of a vector, those where the mask is set."""
+def store_first(builder: Any, value: Any, place: Any, n: Any, mask: Any = None) -> None:
+    """Write the first ``n`` numbers of a vector.
+
+    ``mask`` says the same, for long registers.
+    """
     lanes, half = value.type.count, value.type.count // 2
-    if MASKED_STORES:
+    if not SHORT_REGISTERS:
         size = ir.Constant(I32, number_bytes(value.type))
         _call_masked(builder, "store", ir.VoidType(), [value, place, size, mask], value.type)
     elif lanes * number_bytes(value.type) > VECTOR_BYTES:
@@ -132,14 +135,18 @@ def store_first(builder: Any, value: Any, place: Any, n: Any, mask: Any) -> None
             start = ir.Constant(I64, i)
             at = builder.gep(_numbers(builder, place), [start])
             at = builder.bitcast(at, part.type.as_pointer())
-            store_first(builder, part, at, builder.sub(n, start), None)
+            store_first(builder, part, at, builder.sub(n, start))
     else:
         for width in _widths(builder, n, lanes):
             _store_ends(builder, value, place, n, width)
 
 
 def _widths(builder: Any, n: Any, lanes: int) -> Iterator[int]:
-    """For each power of two up to ``lanes``: write what is done where it is the largest up to n."""
+    """Branch on the largest power of two that is at most ``n`` and ``lanes``.
+
+    What the caller writes between two of the powers, to be gone through to the end, is the code of
+    the first of the two.  Where n is 0 or less nothing is done.
+    """
     done = builder.append_basic_block("stored")
     width = lanes
     while width:
