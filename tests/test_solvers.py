@@ -119,6 +119,14 @@ def test_minimum_of_ridge_regression(solver, kind, n_outputs, weighted):
     assert net.coefs_[0].dtype == (np.float32 if single else np.float64)
 
 
+@pytest.mark.parametrize("n_outputs", [1, 2, 3])
+def test_newton_cg_asks_for_no_more_than_float32_resolves(n_outputs):
+    """A line search that finds nothing lower would be a warning, which is an error here."""
+    X, y = make_data(n_outputs=n_outputs)
+    net = linear("newton-cg", tol=1e-9).fit(X.astype(np.float32), y)
+    assert net.stop_reason_ == "Optimization terminated successfully."
+
+
 @pytest.mark.parametrize("solver", [name for name in FOR_CLASSES if name in LOCAL])
 def test_minimum_of_logistic_regression(solver):
     X, z = make_data()

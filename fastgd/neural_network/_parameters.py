@@ -96,8 +96,9 @@ PARAMETERS = """
         Least improvement that counts.  For solvers that see the whole objective the bound of the
         gradient: of its largest element for 'lbfgs', 'bfgs', 'scipy-bfgs', 'newton' and
         'levenberg-marquardt', of its norm for 'trust-krylov' and 'trust-exact'; the mean change of
-        a parameter for 'newton-cg'; the relative spread of the population for
-        'differential-evolution'; for 'dual-annealing' that of the gradient in its descents.
+        a parameter for 'newton-cg' (in float32 at least 3.5e-4, which is as much as it resolves);
+        the relative spread of the population for 'differential-evolution'; for 'dual-annealing'
+        that of the gradient in its descents.
     verbose : bool, default=False
         Whether to print the loss of each epoch.
     warm_start : bool, default=False
