@@ -20,6 +20,7 @@ class FunctionObjective:
     """
 
     loss = None  # it is no network's
+    dtype = np.dtype(np.float64)
 
     def __init__(
         self,
