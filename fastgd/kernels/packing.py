@@ -13,7 +13,7 @@ from fastgd._jit import njit
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of, smaller
 from fastgd.kernels.tiles import TILE_ROWS
-from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
+from fastgd.kernels.vectors import VECTOR_BYTES, Vectors, shuffle
 
 TOGETHER = 4  # columns that are written without asking whether there are so many
 
@@ -126,22 +126,17 @@ def _transpose(typingctx, source, row, n_rows, n_columns, target, like):
 def _left(builder: Any, upper: Any, lower: Any, half: int) -> Any:
     """Of squares of ``half`` a side, every other one from the first on, above one another."""
     lanes = upper.type.count
-    return _shuffle(
-        builder, upper, lower, [j if not j & half else lanes + j - half for j in range(lanes)]
+    return shuffle(
+        builder, upper, [j if not j & half else lanes + j - half for j in range(lanes)], lower
     )
 
 
 def _right(builder: Any, upper: Any, lower: Any, half: int) -> Any:
     """The other squares."""
     lanes = upper.type.count
-    return _shuffle(
-        builder, upper, lower, [j + half if not j & half else lanes + j for j in range(lanes)]
+    return shuffle(
+        builder, upper, [j + half if not j & half else lanes + j for j in range(lanes)], lower
     )
-
-
-def _shuffle(builder: Any, first: Any, second: Any, places: list[int]) -> Any:
-    order = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
-    return builder.shuffle_vector(first, second, order)
 
 
 def pack_transposed(b, b_col, k, width, panel, like):

@@ -22,6 +22,7 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
 from fastgd.kernels.aligned import address, aligned_zeros
+from fastgd.kernels.vectors import prefetch_line
 
 LAYER = np.dtype(
     [
@@ -265,12 +266,7 @@ def prefetch(typingctx, address):
     """Ask for a line of memory that is read a little later, but not at once."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        i32, place = ir.IntType(32), builder.inttoptr(args[0], cgutils.voidptr_t)
-        declared = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
-        name = "llvm.prefetch.p0"
-        function = cgutils.get_or_insert_function(builder.module, declared, name)
-        to_read, to_second_level, data = (ir.Constant(i32, number) for number in (0, 2, 1))
-        builder.call(function, [place, to_read, to_second_level, data])
+        prefetch_line(builder, builder.inttoptr(args[0], cgutils.voidptr_t), level=2)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen

@@ -18,7 +18,7 @@ from numba.core.extending import intrinsic
 
 from fastgd.kernels.elementary import DOUBLE, SINGLE
 from fastgd.kernels.plan import make_array
-from fastgd.kernels.vectors import VECTOR_BYTES, masked_load, store_first
+from fastgd.kernels.vectors import VECTOR_BYTES, masked_load, shuffle, store_first
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FUSED = ("contract",)
@@ -97,9 +97,7 @@ class _Rows:
 
     def _shuffle(self, value: Any, places: list[int], second: Any = None) -> Any:
         """The places of a vector, or of two in a row, in another order."""
-        order = ir.Constant(ir.VectorType(I32, len(places)), places)
-        second = second or ir.Constant(value.type, ir.Undefined)
-        return self._builder.shuffle_vector(value, second, order)
+        return shuffle(self._builder, value, places, second)
 
     def numbers(self, first: Any, stop: Any) -> list[Any]:
         """The rows from ``first`` on; in place of those beyond the last, the last once more."""

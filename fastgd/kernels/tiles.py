@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of
-from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
+from fastgd.kernels.vectors import VECTOR_BYTES, Vectors, prefetch_line
 
 # Others have no fused products, or too few registers, to beat a BLAS.
 HAS_TILES = VECTOR_BYTES > 16
@@ -64,15 +64,11 @@ PREFETCH_FROM = 96
 
 def _prefetch(builder: Any, n_rows: int, n_vectors: int, matrix: Any, row: Any) -> None:
     """Ask for ``n_rows`` rows of a matrix."""
-    i32, i64 = ir.IntType(32), ir.IntType(64)
-    kind = ir.FunctionType(ir.VoidType(), [matrix.type, i32, i32, i32])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    options = [ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)]
     lanes = VECTOR_BYTES * 8 // (32 if matrix.type.pointee == ir.FloatType() else 64)
     for _ in range(n_rows):
         for v in range(n_vectors):
-            place = builder.gep(matrix, [ir.Constant(i64, v * lanes)])
-            builder.call(prefetch, [place, *options])
+            place = builder.gep(matrix, [ir.Constant(ir.IntType(64), v * lanes)])
+            prefetch_line(builder, place, level=1)
         matrix = builder.gep(matrix, [row])
 
 

@@ -109,6 +109,20 @@ def broadcast(builder: Any, value: Any, kind: Any) -> Any:
     return builder.shuffle_vector(first, undefined, lanes)
 
 
+def shuffle(builder: Any, value: Any, places: list[int], second: Any = None) -> Any:
+    """Some places of a vector, or of two in a row, as another one."""
+    order = ir.Constant(ir.VectorType(I32, len(places)), places)
+    return builder.shuffle_vector(value, second or ir.Constant(value.type, ir.Undefined), order)
+
+
+def prefetch_line(builder: Any, place: Any, level: int) -> None:
+    """Ask for the line of memory at ``place``, into the cache of a level."""
+    declared = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+    function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0")
+    to_read, locality, data = (ir.Constant(I32, number) for number in (0, 4 - level, 1))
+    builder.call(function, [place, to_read, locality, data])
+
+
 def masked_load(builder: Any, place: Any, mask: Any, fill: Any) -> Any:
     """The vector at ``place``; ``fill``'s numbers where the mask is not set."""
     size = ir.Constant(I32, number_bytes(fill.type))
@@ -131,7 +145,7 @@ def store_first(builder: Any, value: Any, place: Any, n: Any, mask: Any = None) 
         _call_masked(builder, "store", ir.VoidType(), [value, place, size, mask], value.type)
     elif lanes * number_bytes(value.type) > VECTOR_BYTES:
         for i in range(0, lanes, half):
-            part = _places(builder, value, list(range(i, i + half)))
+            part = shuffle(builder, value, list(range(i, i + half)))
             start = ir.Constant(I64, i)
             at = builder.gep(_numbers(builder, place), [start])
             at = builder.bitcast(at, part.type.as_pointer())
@@ -168,10 +182,10 @@ def _store_ends(builder: Any, value: Any, place: Any, n: Any, width: int) -> Non
         return
     low, start = list(range(width)), _numbers(builder, place)
     kind = ir.VectorType(value.type.element, width).as_pointer()
-    store_whole(builder, _places(builder, value, low), builder.bitcast(start, kind))
+    store_whole(builder, shuffle(builder, value, low), builder.bitcast(start, kind))
     if width > 1:
         first = builder.sub(n, ir.Constant(I64, width))
-        last = _places(builder, _moved_down(builder, value, first), low)
+        last = shuffle(builder, _moved_down(builder, value, first), low)
         store_whole(builder, last, builder.bitcast(builder.gep(start, [first]), kind))
 
 
@@ -180,20 +194,14 @@ def _moved_down(builder: Any, value: Any, first: Any) -> Any:
     kind, element = value.type, number_bytes(value.type) // 4
     words, n_words = ir.VectorType(ir.FloatType(), WORDS), kind.count * element
     value = builder.bitcast(value, ir.VectorType(ir.FloatType(), n_words))
-    value = _places(builder, value, [i % n_words for i in range(WORDS)])
+    value = shuffle(builder, value, [i % n_words for i in range(WORDS)])
     order = ir.VectorType(I32, WORDS)
     first = builder.mul(builder.trunc(first, I32), ir.Constant(I32, element))
     order = builder.add(broadcast(builder, first, order), ir.Constant(order, list(range(WORDS))))
     declared = ir.FunctionType(words, [words, order.type])
     permute = cgutils.get_or_insert_function(builder.module, declared, "llvm.x86.avx2.permps")
     moved = builder.call(permute, [value, order])
-    return builder.bitcast(_places(builder, moved, list(range(n_words))), kind)
-
-
-def _places(builder: Any, value: Any, places: list[int]) -> Any:
-    """Some places of a vector as another one."""
-    order = ir.Constant(ir.VectorType(I32, len(places)), places)
-    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), order)
+    return builder.bitcast(shuffle(builder, moved, list(range(n_words))), kind)
 
 
 def _numbers(builder: Any, place: Any) -> Any:
