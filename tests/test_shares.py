@@ -15,8 +15,9 @@ from fastgd.kernels.aligned import LINE_NUMBERS
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.shares import (
     WORTH_MOVING,
+    call_even_out,
     clock,
-    even_out,
+    even_out_address,
     note_cycles,
     own_blocks,
     shares_of,
@@ -50,7 +51,8 @@ def work(plans, n_blocks, n_numbers):
 
 @numba.njit
 def move(plans, n_blocks):
-    even_out(plans[0], plans[0].shares, n_blocks)
+    plan = plans[0]
+    call_even_out(plan.even_out, plan.shares, n_blocks, plan.size)
 
 
 class Team:
@@ -60,7 +62,9 @@ class Team:
         self.speeds, self.n_blocks = speeds, n_blocks
         self.shares = shares_of(n_blocks)
         self.plans = [
-            Plan(np.float32).set(rank=rank, size=len(speeds), shares=self.shares)
+            Plan(np.float32).set(
+                rank=rank, size=len(speeds), shares=self.shares, even_out=even_out_address()
+            )
             for rank in range(len(speeds))
         ]
 

@@ -26,10 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd._jit import dispatch_on_class, njit
-from fastgd.kernels.halves import call_half, each_has_a_half
-from fastgd.kernels.linalg import add_to, sum_of_squares
+from fastgd.kernels.halves import call_own_half, each_has_a_half
+from fastgd.kernels.linalg import add_to, sums_of_squares
 from fastgd.kernels.network import (
-    blocks_of,
     gradient,
     n_parameters_of,
     pass_through,
@@ -57,9 +56,9 @@ from fastgd.kernels.plan import (
     smaller,
     state_rows,
 )
-from fastgd.kernels.shares import clock, even_out, note_cycles, own_blocks
+from fastgd.kernels.shares import blocks_of, call_even_out
 from fastgd.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastgd.kernels.team import HALVES, barrier, claim, most_or_rest, next_piece, part_of
+from fastgd.kernels.team import barrier, claim, next_piece, part_of
 
 
 class Memory(NamedTuple):
@@ -122,15 +121,16 @@ def note_squares(plan, chunk, lo, hi):
     """Keep the sums of squares of a chunk: of the gradient by layer, and of the weights."""
     n, place = plan.n_layers + 1, chunk * plan.squares_row
     squares = float64s(plan, plan.squares, place, place + n)
+    of_weights = 0.0
     for l in range(plan.n_layers):
         layer = layer_at(plan.layers, l)
         start = larger(layer.weights, lo)
-        stop = smaller(layer.weights + layer.n_in * layer.n_out, hi)
-        squares[l] = sum_of_squares(reals(plan, plan.grad, start, larger(start, stop)))
-    if plan.alpha != 0.0:
-        n_weights = layer_at(plan.layers, 0).biases
-        weights = reals(plan, plan.w, smaller(lo, n_weights), smaller(hi, n_weights))
-        squares[n - 1] = sum_of_squares(weights)
+        stop = larger(start, smaller(layer.weights + layer.n_in * layer.n_out, hi))
+        squares[l], more = sums_of_squares(
+            reals(plan, plan.grad, start, stop), reals(plan, plan.w, start, stop)
+        )
+        of_weights += more
+    squares[n - 1] = of_weights
 
 
 @njit
@@ -214,7 +214,7 @@ def train(plan, first_batch, last_batch, t):
             continue  # nothing to learn from
         kept = plan.alpha / total_weight
         if each_has_a_half(plan):
-            halves(plan, first, n_rows, n_steps)
+            call_own_half(plan.own_half, plan, first, n_rows, n_steps)
             if not barrier(plan):
                 break
         pass_through(plan, first, n_rows, 1.0 / total_weight, t, True, n_steps)
@@ -229,9 +229,9 @@ def train(plan, first_batch, last_batch, t):
         value = total_loss(plan, n_rows)
         if plan.shares != 0 and plan.rank == 0 and n_rows == plan.rows:
             n_blocks = blocks_of(plan, n_rows)
-            even_out(plan, plan.shares, n_blocks)
+            call_even_out(plan.even_out, plan.shares, n_blocks, plan.size)
             if each_has_a_half(plan):
-                even_out(plan, plan.half_shares, 2 * n_blocks)
+                call_even_out(plan.even_out, plan.half_shares, 2 * n_blocks, plan.size)
         t += 1
         rate = float64_at(plan.rates, n_steps)
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)
@@ -260,29 +260,6 @@ def train(plan, first_batch, last_batch, t):
                 update_as_a_whole(plan, t, rate)
         if not plan.at_once and not barrier(plan):
             break
-
-
-@njit
-def halves(plan, first, n_rows, round):
-    """Raw values of the first layer, by a team of two of which each begins with its own half."""
-    if not plan.deals_rows:
-        shares = plan.half_shares if n_rows == plan.rows else 0
-        n_blocks = blocks_of(plan, n_rows)
-        lo, hi = own_blocks(plan, shares, 2 * n_blocks)
-        started = clock()
-        for half in range(2):
-            a, b = larger(lo - half * n_blocks, 0), smaller(hi - half * n_blocks, n_blocks)
-            if a < b:
-                a, b = a * plan.loss_rows, smaller(b * plan.loss_rows, n_rows)
-                call_half(plan.half, plan, half, first, a, b)
-        note_cycles(plan, shares, 2 * n_blocks, started)
-        return
-    piece = next_piece(plan, -1, 4, round, HALVES)
-    while piece < 4:
-        lo, hi = most_or_rest(0, n_rows, plan.loss_rows, piece)
-        if lo < hi:
-            call_half(plan.half, plan, piece // 2, first, lo, hi)
-        piece = next_piece(plan, piece, 4, round, HALVES)
 
 
 @njit

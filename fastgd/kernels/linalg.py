@@ -254,6 +254,27 @@ def sum_of_squares(x):
 
 
 @njit(reduction=True)
+def sums_of_squares(x, y):
+    """Those of two arrays of one length, in the time of one: its sums wait for each other."""
+    total_x, total_y = 0.0, 0.0
+    for start in range(0, x.size, STRIP):
+        a = x[start : smaller(start + STRIP, x.size)]
+        b = y[start : smaller(start + STRIP, x.size)]
+        part_a = x.dtype.type(0.0)
+        part_b = x.dtype.type(0.0)
+        for i in range(a.size):
+            part_a += a[i] * a[i]
+            part_b += b[i] * b[i]
+        total_x += np.float64(part_a)
+        total_y += np.float64(part_b)
+    if not SMALLEST_SUM < total_x < LARGEST_SUM:
+        total_x = double_sum_of_squares(x)
+    if not SMALLEST_SUM < total_y < LARGEST_SUM:
+        total_y = double_sum_of_squares(y)
+    return total_x, total_y
+
+
+@njit(reduction=True)
 def sum_of(x):
     """Σ x: NaN or infinite if a number of ``x`` is; it may be infinite without."""
     total = x.dtype.type(0.0)

@@ -53,7 +53,7 @@ from fastgd.kernels.plan import (
     row_number,
     smaller,
 )
-from fastgd.kernels.shares import clock, even_out, note_cycles, own_blocks
+from fastgd.kernels.shares import blocks_of, call_even_out, clock, note_cycles, own_blocks
 from fastgd.kernels.team import ROWS, barrier, most_or_rest, next_piece, part_of
 
 NARROW = 64  # columns
@@ -330,12 +330,6 @@ def pass_through(plan, first, n_rows, scale, step, with_deltas, round):
 
 
 @njit
-def blocks_of(plan, n_rows):
-    """Number of the blocks of rows whose losses are summed at a time, and that members share."""
-    return (n_rows + plan.loss_rows - 1) // plan.loss_rows
-
-
-@njit
 def total_loss(plan, n_rows):
     """Sum over the blocks of a batch."""
     total = 0.0
@@ -400,7 +394,7 @@ def objective(plans, with_gradient):
             break
         value += total_loss(plan, n_rows)
         if plan.shares != 0 and plan.rank == 0 and n_rows == plan.rows:
-            even_out(plan, plan.shares, blocks_of(plan, n_rows))
+            call_even_out(plan.even_out, plan.shares, blocks_of(plan, n_rows), plan.size)
         if with_gradient:
             kept, source = (scale * plan.alpha, plan.w) if first == 0 else (1.0, plan.grad)
             chunk = next_piece(plan, -1, plan.n_chunks, block)

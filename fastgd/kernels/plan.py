@@ -124,8 +124,9 @@ NUMBERS = (
     "deals_rows",  # whether members help each other with the rows of a batch
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
     "middle",  # where the second half of the features begins, likewise; 0: they are not halved
-    "half",  # addresses of what computes the halves
+    "own_half",  # addresses of what computes the halves
     "both_halves",
+    "even_out",  # of what makes the shares fit the members
 )
 
 

@@ -10,6 +10,7 @@ number (but where a sum overflows on its way through the matrix unit, in fits th
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastgd._jit import is_x86, njit
+from fastgd._jit import is_x86, native_address, njit
 from fastgd.kernels.aligned import LINE_NUMBERS, aligned_zeros
-from fastgd.kernels.plan import int64_at, int64s
+from fastgd.kernels.parts import I64, call_at
+from fastgd.kernels.plan import array_at, int64_at, int64s
 from fastgd.kernels.team import part_of
 
 # A block goes to another member if all are then done in so much of the time.
@@ -50,6 +52,12 @@ def clock(typingctx):
 
 
 @njit
+def blocks_of(plan, n_rows):
+    """Number of the blocks of rows whose losses are summed at a time, and that members share."""
+    return (n_rows + plan.loss_rows - 1) // plan.loss_rows
+
+
+@njit
 def own_blocks(plan, shares, n_blocks):
     """The first of the blocks that belong to a member, and the first one of the next member."""
     place = n_blocks * LINE_NUMBERS
@@ -66,19 +74,12 @@ def note_cycles(plan, shares, n_blocks, started):
         int64s(plan, shares, place, place + 1)[0] = clock() - started
 
 
-@njit
-def even_out(plan, shares, n_blocks):
-    """Move a block from the slowest member to the one that would have it done first.
-
-    For one member to call, when all have done their shares and before they begin with the next.
-    """
-    size = plan.size
+def _even_out(shares, n_blocks, size):
     if shares == 0 or size == 1 or size > n_blocks:
         return
     place = n_blocks * LINE_NUMBERS
-    cycles = int64s(plan, shares, 0, place)
-    known = int64s(plan, shares, place, place + 1)
-    bounds = int64s(plan, shares, place + 1, place + 2 + size)
+    numbers = array_at(shares, place + 2 + size, np.int64(0))
+    cycles, known, bounds = numbers[:place], numbers[place : place + 1], numbers[place + 1 :]
     if known[0] != size:
         known[0] = size
         for member in range(size + 1):
@@ -97,3 +98,21 @@ def even_out(plan, shares, n_blocks):
             bounds[member] -= 1
         for member in range(helper + 1, slowest + 1):
             bounds[member] += 1
+
+
+EVEN_OUT = types.void(I64, I64, I64)
+
+
+@intrinsic
+def call_even_out(typingctx, address, shares, n_blocks, size):
+    """Move a block from the slowest member to the one that would have it done first.
+
+    For one member to call, when all have done their shares and before they begin with the next.
+    """
+    return call_at(EVEN_OUT)
+
+
+@functools.cache
+def even_out_address() -> int:
+    """The code that ``call_even_out`` calls; compiled, or loaded, on its first use."""
+    return native_address(_even_out, EVEN_OUT, f"{__name__}.even_out", ours=True)
