@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from fastgd._jit import compiler_flags, njit, processor_has
+from fastgd._jit import compiler_flags, divides_quickly, njit, processor_has
 
 Number = Any  # a float32 or a float64
 Function = Callable[[Number], Number]
@@ -387,14 +387,14 @@ def divide(a: Number, b: Number) -> Number:
     """Return a / b for a finite a and a normal b above 0; in float32 at most 2.8 ulp off.
 
     With fused multiply-add it is at most 2.0 ulp off in float32, 0.55 in whole registers of
-    AVX-512, and 0.51 in float64, 1.5 if a is not 0 but less than 1e-291; without, that of float64
-    is the processor's.  Processors divide slowly, a vector in the time of ten multiplications and
-    in float64 of thirty, and roots wait for the same unit; an estimate of 1 / b becomes exact in a
-    few multiplications.  The last elements of an array may be estimated by shorter registers: equal
-    quotients can differ from one element to the next.  So can it be whether a quotient that
-    overflows, that of an infinite a, or by less than the smallest normal number (in float32 by less
-    than 3e-39), is NaN; that by more than 8e37 may be 0 in float32, and by more than 2e307 is that
-    by 2e307 in float64.
+    AVX-512, and 0.51 in float64, 1.5 if a is not 0 but less than 1e-291; without, and where the
+    processor divides quickly, that of float64 is its own.  Most divide slowly, a vector in the time
+    of ten multiplications and in float64 of thirty, and roots wait for the same unit; an estimate
+    of 1 / b becomes exact in a few multiplications.  The last elements of an array may be estimated
+    by shorter registers: equal quotients can differ from one element to the next.  So can it be
+    whether a quotient that overflows, that of an infinite a, or by less than the smallest normal
+    number (in float32 by less than 3e-39), is NaN; that by more than 8e37 may be 0 in float32, and
+    by more than 2e307 is that by 2e307 in float64.
     """
     return a / b
 
@@ -467,4 +467,5 @@ def _divide(a: Number, b: Number) -> Callable[..., Any]:
 
     if a == b == types.float32:
         return estimated
-    return refined if a == b == types.float64 and processor_has("fma") else exact
+    is_worth_it = processor_has("fma") and not divides_quickly()
+    return refined if a == b == types.float64 and is_worth_it else exact
