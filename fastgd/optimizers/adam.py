@@ -82,34 +82,31 @@ def adam_step(
     # Multiplying numerator and denominator by the root leaves one division an element.
     rate = real(learning_rate * root / scalars[0])
     epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
-    keep = real(1.0 - learning_rate * decoupled)
+    # The compiler sees where this is a constant, and leaves the multiplication out.
+    keep = real(1.0 - learning_rate * decoupled) if decoupled != 0.0 else real(1.0)
     decay = real(coupled)
     b1, rest_1 = real(beta_1), real(1.0 - beta_1)
     b2, rest_2 = real(beta_2), real(1.0 - beta_2)
-    decays = coupled != 0.0 or decoupled != 0.0
     # Two loops: one with both cases in it would ask for the third array where there is none.
     if amsgrad:
         largest = state[2]
         for i in range(w.size):
-            d, kept = decayed(g[i], w[i], decays, decay, keep)
+            d = decayed(g[i], w[i], decay)
             average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
             square = square if square > largest[i] else largest[i]
             largest[i] = square
-            w[i] = kept - divide(rate * average, math.sqrt(square) + epsilon_t)
+            w[i] = keep * w[i] - divide(rate * average, math.sqrt(square) + epsilon_t)
     else:
         for i in range(w.size):
-            d, kept = decayed(g[i], w[i], decays, decay, keep)
+            d = decayed(g[i], w[i], decay)
             average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
-            w[i] = kept - divide(rate * average, math.sqrt(square) + epsilon_t)
+            w[i] = keep * w[i] - divide(rate * average, math.sqrt(square) + epsilon_t)
 
 
 @njit(inline=True)
-def decayed(d, kept, decays, decay, keep):
-    """An element of the gradient and of the parameters with both kinds of weight decay."""
-    if decays:
-        d += decay * kept
-        kept *= keep
-    return d, kept
+def decayed(d, weight, decay):
+    """An element of the gradient with coupled weight decay."""
+    return d + decay * weight if decay != 0.0 else d
 
 
 @njit(inline=True)
