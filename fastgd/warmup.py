@@ -23,7 +23,7 @@ from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import KINDS, input_code, outer_code
 from fastgd.kernels.loss_parts import FEW, LANES, link_part, loss_curvature_part, loss_part
 from fastgd.kernels.losses import LOSSES
-from fastgd.kernels.shares import even_out_address
+from fastgd.kernels.shares import even_out_entry
 from fastgd.kernels.team import team_entries
 from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.optimizers import OPTIMIZERS, Optimizer
@@ -33,7 +33,7 @@ from fastgd.solvers.cholesky import solve_definite
 def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
     """What there is to compile: names, and functions that compile it or load it from disk."""
     yield "teams of threads", team_entries
-    yield "teams of threads", even_out_address
+    yield "shares of a batch", even_out_entry
     for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
         yield f"training and prediction in {dtype}", partial(_train, dtype)
         for name in ACTIVATIONS:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from llvmlite import binding
 from numba import TypingError
 from sklearn.exceptions import ConvergenceWarning
 
@@ -24,6 +25,7 @@ import fastgd
 import naive
 from fastgd import _jit
 from fastgd.kernels.cholesky import solve_in_place
+from fastgd.kernels.epoch import run_batches, run_batches_types
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.quasi_newton import update_and_multiply
 from fastgd.optimizers import OPTIMIZERS, Optimizer
@@ -545,6 +547,17 @@ def test_variables_of_kernels_have_one_type(installation):
     assert converted == []
 
 
+def test_code_for_a_processor_that_is_named_is_kept_apart(monkeypatch):
+    """Were it this very one: nothing is known of it then, and other code is compiled."""
+    signature, codegen = run_batches_types(np.dtype(np.float32)), run_batches.targetctx.codegen()
+    monkeypatch.setattr("numba.core.config.CPU_NAME", None)
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", None)
+    usual = run_batches._cache._data_path(signature, codegen)
+    assert usual == run_batches._cache._data_path(signature, codegen)
+    monkeypatch.setattr("numba.core.config.CPU_NAME", binding.get_host_cpu_name())
+    assert run_batches._cache._data_path(signature, codegen) != usual
+
+
 def test_another_processor_has_nothing(monkeypatch):
     monkeypatch.setattr(
         "llvmlite.binding.get_host_cpu_features", lambda: {"fma": True, "avx": False}
@@ -555,15 +568,15 @@ def test_another_processor_has_nothing(monkeypatch):
     assert _jit.processor_has("fma")
     assert not _jit.processor_has("fma", "avx")
     assert not _jit.processor_has("unknown")
-    assert _jit.divides_quickly()
+    assert _jit.divides_float64_quickly()
     monkeypatch.setattr("numba.core.config.CPU_FEATURES", "-fma")
     assert not _jit.processor_has("fma")
-    assert not _jit.divides_quickly()
+    assert not _jit.divides_float64_quickly()
     monkeypatch.setattr("numba.core.config.CPU_FEATURES", None)
     monkeypatch.setattr("numba.core.config.CPU_NAME", "generic")
     assert not _jit.processor_has("fma")
-    assert not _jit.divides_quickly()
+    assert not _jit.divides_float64_quickly()
     monkeypatch.setattr("numba.core.config.CPU_NAME", "host")
     monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "sapphirerapids")
     assert _jit.processor_has("fma")
-    assert not _jit.divides_quickly()
+    assert not _jit.divides_float64_quickly()

@@ -5,6 +5,7 @@ is needed.
 """
 
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -29,7 +30,16 @@ from fastgd.kernels.layout import (
     parameter_views,
     set_for_training,
 )
-from fastgd.kernels.linalg import CSR, Dense, affine, call_accumulate, input_entries
+from fastgd.kernels.linalg import (
+    CSR,
+    STRIP,
+    Dense,
+    affine,
+    call_accumulate,
+    input_entries,
+    sum_of_squares,
+    sums_of_squares,
+)
 from fastgd.kernels.plan import Plan
 from fastgd.neural_network.problem import as_data, as_matrix
 
@@ -369,6 +379,32 @@ def test_first_layer(kind, sizes, kept, dtype, seed, data):
     np.testing.assert_array_equal(grad, expected_grad)
     assert (around[:GUARDS] == 77).all()
     assert (around[-GUARDS:] == 77).all()
+
+
+@numba.njit
+def squares_of(x, y):
+    return sum_of_squares(x), *sums_of_squares(x, y)
+
+
+@BOTH
+@pytest.mark.parametrize("n", [0, 1, 31, 200, STRIP - 1, STRIP, 3 * STRIP + 5])
+def test_sums_of_squares_of_any_size(dtype, n):
+    """Of numbers whose squares ``dtype`` does not hold, too: each sum by itself."""
+    rng = np.random.RandomState(0)
+    numbers = rng.standard_normal((2, n)).astype(dtype)
+    scales = [1e-30, 1e-9, 1.0, 1e17, 1e30]
+    for x, y in itertools.product(numbers[0] * np.array([scales], dtype).T, repeat=2):
+        exact = [np.sum(z.astype(np.float64) ** 2) for z in (x, x, y)]
+        np.testing.assert_allclose(squares_of(x, y), exact, rtol=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_sums_of_squares_of_what_is_not_finite(dtype, bad):
+    x, y = np.ones((2, 100), dtype)
+    x[70] = bad
+    np.testing.assert_array_equal(squares_of(x, y), [abs(bad), abs(bad), 100.0])
+    np.testing.assert_array_equal(squares_of(y, x), [100.0, 100.0, abs(bad)])
 
 
 @pytest.mark.parametrize("index", [-1, 5])

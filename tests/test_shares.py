@@ -17,7 +17,7 @@ from fastgd.kernels.shares import (
     WORTH_MOVING,
     call_even_out,
     clock,
-    even_out_address,
+    even_out_entry,
     note_cycles,
     own_blocks,
     shares_of,
@@ -63,7 +63,7 @@ class Team:
         self.shares = shares_of(n_blocks)
         self.plans = [
             Plan(np.float32).set(
-                rank=rank, size=len(speeds), shares=self.shares, even_out=even_out_address()
+                rank=rank, size=len(speeds), shares=self.shares, **even_out_entry()
             )
             for rank in range(len(speeds))
         ]

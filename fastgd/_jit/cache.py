@@ -26,6 +26,7 @@ from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
 
 from fastgd._files import write_whole
+from fastgd._jit.processor import compiles_for_this_processor
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -134,7 +135,9 @@ class KernelCache:
     def _data_path(self, sig: Any, codegen: Any) -> Path | None:
         if not self._enabled or self._impl is None:
             return None
-        key = repr((sig, codegen.magic_tuple(), self._flags, bool(config.BOUNDSCHECK)))
+        # Of a processor that the compiler is told of nothing is known, be it this very one.
+        processor = codegen.magic_tuple(), compiles_for_this_processor()
+        key = repr((sig, processor, self._flags, bool(config.BOUNDSCHECK)))
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
         return Path(self._impl.locator.get_cache_path()) / f"{self._prefix()}-{digest}.nbc"
 

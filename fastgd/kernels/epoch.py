@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.halves import call_own_half, each_has_a_half
-from fastgd.kernels.linalg import add_to, sums_of_squares
+from fastgd.kernels.linalg import add_to, sum_of_squares, sums_of_squares
 from fastgd.kernels.network import (
     gradient,
     n_parameters_of,
@@ -56,7 +56,7 @@ from fastgd.kernels.plan import (
     smaller,
     state_rows,
 )
-from fastgd.kernels.shares import blocks_of, call_even_out
+from fastgd.kernels.shares import share_anew
 from fastgd.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastgd.kernels.team import barrier, claim, next_piece, part_of
 
@@ -126,10 +126,12 @@ def note_squares(plan, chunk, lo, hi):
         layer = layer_at(plan.layers, l)
         start = larger(layer.weights, lo)
         stop = larger(start, smaller(layer.weights + layer.n_in * layer.n_out, hi))
-        squares[l], more = sums_of_squares(
-            reals(plan, plan.grad, start, stop), reals(plan, plan.w, start, stop)
-        )
-        of_weights += more
+        of_gradient = reals(plan, plan.grad, start, stop)
+        if plan.alpha == 0.0:
+            squares[l] = sum_of_squares(of_gradient)
+        else:
+            squares[l], more = sums_of_squares(of_gradient, reals(plan, plan.w, start, stop))
+            of_weights += more
     squares[n - 1] = of_weights
 
 
@@ -227,11 +229,7 @@ def train(plan, first_batch, last_batch, t):
         if not barrier(plan):
             break
         value = total_loss(plan, n_rows)
-        if plan.shares != 0 and plan.rank == 0 and n_rows == plan.rows:
-            n_blocks = blocks_of(plan, n_rows)
-            call_even_out(plan.even_out, plan.shares, n_blocks, plan.size)
-            if each_has_a_half(plan):
-                call_even_out(plan.even_out, plan.half_shares, 2 * n_blocks, plan.size)
+        share_anew(plan, n_rows)
         t += 1
         rate = float64_at(plan.rates, n_steps)
         chunk = next_piece(plan, -1, plan.n_chunks, n_steps)

@@ -29,7 +29,7 @@ from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.network import losses_and_deltas_entry
 from fastgd.kernels.plan import LAYER, Plan
-from fastgd.kernels.shares import even_out_address, shares_of
+from fastgd.kernels.shares import even_out_entry, shares_of
 from fastgd.kernels.tiles import HAS_TILES
 
 T = TypeVar("T")
@@ -233,7 +233,7 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     if multiplications(layers, rows) >= WORTH_DEALING:
         plan.set(deals_rows=stay_in_cache)
         if not stay_in_cache:
-            plan.set(shares=shares_of(-(-rows // loss_rows)), even_out=even_out_address())
+            plan.set(shares=shares_of(-(-rows // loss_rows)), **even_out_entry())
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,

@@ -255,7 +255,10 @@ def sum_of_squares(x):
 
 @njit(reduction=True)
 def sums_of_squares(x, y):
-    """Those of two arrays of one length, in the time of one: its sums wait for each other."""
+    """``sum_of_squares`` of two arrays of one length.
+
+    From the first-level cache in the time of one, whose terms wait for one another.
+    """
     total_x, total_y = 0.0, 0.0
     for start in range(0, x.size, STRIP):
         a = x[start : smaller(start + STRIP, x.size)]

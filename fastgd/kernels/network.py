@@ -53,7 +53,7 @@ from fastgd.kernels.plan import (
     row_number,
     smaller,
 )
-from fastgd.kernels.shares import blocks_of, call_even_out, clock, note_cycles, own_blocks
+from fastgd.kernels.shares import blocks_of, clock, note_cycles, own_blocks, share_anew
 from fastgd.kernels.team import ROWS, barrier, most_or_rest, next_piece, part_of
 
 NARROW = 64  # columns
@@ -393,8 +393,7 @@ def objective(plans, with_gradient):
         if not barrier(plan):
             break
         value += total_loss(plan, n_rows)
-        if plan.shares != 0 and plan.rank == 0 and n_rows == plan.rows:
-            call_even_out(plan.even_out, plan.shares, blocks_of(plan, n_rows), plan.size)
+        share_anew(plan, n_rows)
         if with_gradient:
             kept, source = (scale * plan.alpha, plan.w) if first == 0 else (1.0, plan.grad)
             chunk = next_piece(plan, -1, plan.n_chunks, block)

@@ -74,8 +74,22 @@ def note_cycles(plan, shares, n_blocks, started):
         int64s(plan, shares, place, place + 1)[0] = clock() - started
 
 
+@njit
+def share_anew(plan, n_rows):
+    """Share the next batch by what this one took, if it was a whole one.
+
+    For all members to call, of which one does it, when they have done their shares and before they
+    begin with the next.
+    """
+    if plan.shares != 0 and plan.rank == 0 and n_rows == plan.rows:
+        n_blocks = blocks_of(plan, n_rows)
+        call_even_out(plan.even_out, plan.shares, n_blocks, plan.size)
+        if plan.half_shares != 0:
+            call_even_out(plan.even_out, plan.half_shares, 2 * n_blocks, plan.size)
+
+
 def _even_out(shares, n_blocks, size):
-    if shares == 0 or size == 1 or size > n_blocks:
+    if size == 1 or size > n_blocks:
         return
     place = n_blocks * LINE_NUMBERS
     numbers = array_at(shares, place + 2 + size, np.int64(0))
@@ -105,14 +119,12 @@ EVEN_OUT = types.void(I64, I64, I64)
 
 @intrinsic
 def call_even_out(typingctx, address, shares, n_blocks, size):
-    """Move a block from the slowest member to the one that would have it done first.
-
-    For one member to call, when all have done their shares and before they begin with the next.
-    """
+    """Move a block from the slowest member to the one that would have it done first."""
     return call_at(EVEN_OUT)
 
 
 @functools.cache
-def even_out_address() -> int:
-    """The code that ``call_even_out`` calls; compiled, or loaded, on its first use."""
-    return native_address(_even_out, EVEN_OUT, f"{__name__}.even_out", ours=True)
+def even_out_entry() -> dict[str, int]:
+    """What a plan with shares needs besides; compiles the code, or loads it, on its first use."""
+    address = native_address(_even_out, EVEN_OUT, f"{__name__}.even_out", ours=True)
+    return {"even_out": address}

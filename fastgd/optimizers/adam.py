@@ -82,7 +82,7 @@ def adam_step(
     # Multiplying numerator and denominator by the root leaves one division an element.
     rate = real(learning_rate * root / scalars[0])
     epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
-    # The compiler sees where this is a constant, and leaves the multiplication out.
+    # Adam's own is a constant, and the compiler leaves the multiplication out.
     keep = real(1.0 - learning_rate * decoupled) if decoupled != 0.0 else real(1.0)
     decay = real(coupled)
     b1, rest_1 = real(beta_1), real(1.0 - beta_1)
@@ -91,20 +91,20 @@ def adam_step(
     if amsgrad:
         largest = state[2]
         for i in range(w.size):
-            d = decayed(g[i], w[i], decay)
+            d = with_decay(g[i], w[i], decay)
             average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
             square = square if square > largest[i] else largest[i]
             largest[i] = square
             w[i] = keep * w[i] - divide(rate * average, math.sqrt(square) + epsilon_t)
     else:
         for i in range(w.size):
-            d = decayed(g[i], w[i], decay)
+            d = with_decay(g[i], w[i], decay)
             average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
             w[i] = keep * w[i] - divide(rate * average, math.sqrt(square) + epsilon_t)
 
 
 @njit(inline=True)
-def decayed(d, weight, decay):
+def with_decay(d, weight, decay):
     """An element of the gradient with coupled weight decay."""
     return d + decay * weight if decay != 0.0 else d
 
