@@ -18,7 +18,6 @@ from numba.extending import overload
 from fastgd._jit.cache import KernelCache, is_ours
 from fastgd._jit.compiler import INLINED, WHOLE
 from fastgd._jit.interruptions import uninterrupted
-from fastgd._jit.processor import divides_float64_quickly as divides_float64_quickly
 from fastgd._jit.processor import is_x86 as is_x86
 from fastgd._jit.processor import processor_has as processor_has
 from fastgd._jit.second_process import compile_by_two as compile_by_two

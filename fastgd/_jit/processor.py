@@ -11,20 +11,10 @@ def is_x86() -> bool:
     return binding.get_process_triple().startswith(("x86_64", "i386", "i686"))
 
 
-# By LLVM's name: Adam's update of float64 numbers takes 0.81 of the time there, AdamW's 0.78.  Of
-# AMD's others none was measured.
-QUICK_DIVIDERS = frozenset({"znver4"})
-
-
 def processor_has(*features: str) -> bool:
     """Whether code is compiled for this processor, and it has all of these features."""
     known = binding.get_host_cpu_features() if compiles_for_this_processor() else {}
     return all(known.get(feature) for feature in features)
-
-
-def divides_float64_quickly() -> bool:
-    """Whether this processor divides float64 numbers sooner than an estimate becomes exact."""
-    return compiles_for_this_processor() and binding.get_host_cpu_name() in QUICK_DIVIDERS
 
 
 def compiles_for_this_processor() -> bool:

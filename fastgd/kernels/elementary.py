@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from fastgd._jit import compiler_flags, divides_float64_quickly, njit, processor_has
+from fastgd._jit import compiler_flags, njit, processor_has
 
 Number = Any  # a float32 or a float64
 Function = Callable[[Number], Number]
@@ -387,14 +387,14 @@ def divide(a: Number, b: Number) -> Number:
     """Return a / b for a finite a and a normal b above 0; in float32 at most 2.8 ulp off.
 
     With fused multiply-add it is at most 2.0 ulp off in float32, 0.55 in whole registers of
-    AVX-512, and 0.51 in float64, 1.5 if a is not 0 but less than 1e-291; without, and where the
-    processor divides quickly, that of float64 is its own.  Most divide slowly, a vector in the time
-    of ten multiplications and in float64 of thirty, and roots wait for the same unit; an estimate
-    of 1 / b becomes exact in a few multiplications.  The last elements of an array may be estimated
-    by shorter registers: equal quotients can differ from one element to the next.  So can it be
-    whether a quotient that overflows, that of an infinite a, or by less than the smallest normal
-    number (in float32 by less than 3e-39), is NaN; that by more than 8e37 may be 0 in float32, and
-    by more than 2e307 may be that by 2e307 in float64.
+    AVX-512, and 0.51 in float64, where an a that is not 0 but less than 1e-291 may cost 5e-11 of
+    the quotient; without, that of float64 is the processor's.  Processors divide slowly, a vector
+    in the time of ten multiplications and in float64 of thirty, and roots wait for the same unit;
+    an estimate of 1 / b becomes exact in a few multiplications.  The last elements of an array may
+    be estimated by shorter registers: equal quotients can differ from one element to the next.  So
+    can it be whether a quotient that overflows, that of an infinite a, or by less than the smallest
+    normal number (in float32 by less than 3e-39), is NaN; that by more than 8e37 may be 0 in
+    float32, and by more than 2e307 is that by 2e307 in float64.
     """
     return a / b
 
@@ -440,38 +440,30 @@ RECIPROCAL_BITS = 0x7FDE623800000000
 LARGEST_DIVISOR = np.float64(2.0**1021)
 
 
-LARGEST_FLOAT32 = np.finfo(np.float32).max
-_ONE, _BITS = np.float64(1.0), np.uint64(RECIPROCAL_BITS)
-
-
-def _estimated(a: Number, b: Number) -> Number:
-    """The quotient of two float32 numbers."""
-    return _quotient(a, LARGEST_FLOAT32 if b > LARGEST_FLOAT32 else b)
-
-
-def _refined(a: Number, b: Number) -> Number:
-    """That of two float64 numbers, with fused multiply-add."""
-    d = LARGEST_DIVISOR if b > LARGEST_DIVISOR else b
-    # The error of y is squared four times: 5e-2, 3e-3, 7e-6, 4e-11, 2e-21.  The last time makes
-    # the quotient the processor's to the last bit, as a rule.
-    y = _recast(np.uint64(_BITS - _recast(d)))
-    y = _fma(y, _fma(-d, y, _ONE), y)
-    y = _fma(y, _fma(-d, y, _ONE), y)
-    y = _fma(y, _fma(-d, y, _ONE), y)
-    y = _fma(y, _fma(-d, y, _ONE), y)
-    # What the rounding of the quotient has left over is known exactly (Markstein 1990).
-    q = a * y
-    return _fma(_fma(-q, d, a), y, q)
-
-
-def _exact(a: Number, b: Number) -> Number:
-    """The processor's own."""
-    return a / b
-
-
 @overload(divide, jit_options=compiler_flags(inline=True))
 def _divide(a: Number, b: Number) -> Callable[..., Any]:
+    largest = np.finfo(np.float32).max
+    one = np.float64(1.0)
+    bits, reciprocal_bits = np.uint64, np.uint64(RECIPROCAL_BITS)
+
+    def estimated(a: Number, b: Number) -> Number:
+        return _quotient(a, largest if b > largest else b)
+
+    def refined(a: Number, b: Number) -> Number:
+        d = LARGEST_DIVISOR if b > LARGEST_DIVISOR else b
+        # The error of y is squared three times: 5e-2, 3e-3, 7e-6, 4e-11.
+        y = _recast(bits(reciprocal_bits - _recast(d)))
+        y = _fma(y, _fma(-d, y, one), y)
+        y = _fma(y, _fma(-d, y, one), y)
+        y = _fma(y, _fma(-d, y, one), y)
+        # What the quotient has left over is known to more digits than are needed (Markstein 1990),
+        # and squares the error once more: the sum is the processor's to the last bit, as a rule.
+        q = a * y
+        return _fma(_fma(-q, d, a), y, q)
+
+    def exact(a: Number, b: Number) -> Number:
+        return a / b
+
     if a == b == types.float32:
-        return _estimated
-    is_slow = processor_has("fma") and not divides_float64_quickly()
-    return _refined if a == b == types.float64 and is_slow else _exact
+        return estimated
+    return refined if a == b == types.float64 and processor_has("fma") else exact
