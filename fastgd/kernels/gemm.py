@@ -250,12 +250,13 @@ def amx_product_code() -> int:
 def tasks_of_products(dtype: np.dtype[Any], by_amx: bool) -> list[Callable[[], Any]]:
     """What ``product_entries`` compiles, as tasks for whoever has time."""
     tasks: list[Callable[[], Any]] = [partial(product_code, dtype, not HAS_TILES)]
-    if by_amx and _multiplies_by_amx(dtype):
+    if by_amx and multiplies_by_amx(dtype):
         tasks.insert(0, amx_product_code)
     return tasks
 
 
-def _multiplies_by_amx(dtype: np.dtype[Any]) -> bool:
+def multiplies_by_amx(dtype: np.dtype[Any]) -> bool:
+    """Whether there is a matrix unit for products of this precision."""
     return HAS_TILES and dtype == np.float32 and has_amx()
 
 
@@ -274,7 +275,7 @@ def product_entries(
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }
-    if by_amx and not by_blas and _multiplies_by_amx(dtype):
+    if by_amx and not by_blas and multiplies_by_amx(dtype):
         entries["product_by_tiles"], entries["product"] = entries["product"], amx_product_code()
         entries["pieces"] = aligned_empty(ROOM_BYTES, np.uint8)
     return entries

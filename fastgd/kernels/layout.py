@@ -209,6 +209,16 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = Fal
     )
 
 
+def has_shares(layers: NDArray[Any], rows: int, dtype: np.dtype[Any], by_amx: bool) -> bool:
+    """Whether members of a team take as many rows of a batch as they are fast.
+
+    In long steps, where to help each other out would bring all weights into the cache once more.
+    For the matrix unit these are written anew in each pass, however few its rows.
+    """
+    leave_cache = n_parameters(layers) * dtype.itemsize > MOST_BYTES_TO_DEAL
+    return multiplications(layers, rows) >= WORTH_DEALING and (leave_cache or by_amx)
+
+
 def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int) -> Plan:
     """Give the plan of a network what the way back needs besides.
 
@@ -226,14 +236,10 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
     squares_row = whole_lines(layers.size + 1)
-    # For the matrix unit all weights are written anew in each pass, however few its rows.
-    stay_in_cache = (
-        n_parameters(layers) * dtype.itemsize <= MOST_BYTES_TO_DEAL and plan["pieces"] is None
-    )
-    if multiplications(layers, rows) >= WORTH_DEALING:
-        plan.set(deals_rows=stay_in_cache)
-        if not stay_in_cache:
-            plan.set(shares=shares_of(-(-rows // loss_rows)), **even_out_entry())
+    if has_shares(layers, rows, dtype, by_amx=plan["pieces"] is not None):
+        plan.set(shares=shares_of(-(-rows // loss_rows)), **even_out_entry())
+    else:
+        plan.set(deals_rows=multiplications(layers, rows) >= WORTH_DEALING)
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
-from fastgd.kernels.gemm import tasks_of_products
-from fastgd.kernels.layout import n_units, network_plan, set_for_training
+from fastgd.kernels.gemm import multiplies_by_amx, tasks_of_products
+from fastgd.kernels.layout import has_shares, n_units, network_plan, set_for_training
 from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
 from fastgd.kernels.plan import Plan
+from fastgd.kernels.shares import even_out_entry
 from fastgd.kernels.users_loss import check_loss
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
@@ -66,10 +67,13 @@ def tasks_of_plan(
 
     A loss that is not ours is not among them: another process may not have it, and it is not kept.
     """
+    by_amx = has_products_for_amx(layers, rows)
     tasks: list[Callable[[], Any]] = [
-        *tasks_of_products(dtype, by_amx=has_products_for_amx(layers, rows)),
+        *tasks_of_products(dtype, by_amx),
         partial(losses_and_deltas_entry, dtype),
     ]
+    if has_shares(layers, rows, dtype, by_amx and multiplies_by_amx(dtype)):
+        tasks.append(even_out_entry)
     if is_ours(type(loss)):
         tasks.append(partial(loss_part, loss, dtype, int(layers["n_out"][-1]), rows))
     tasks.append(partial(input_code, kind_of(data.X), dtype))
