@@ -183,6 +183,10 @@ FITS = {
         MLPClassifier((800, 700), batch_size=400, solver="sgd").fit,
         X.astype("f"), np.arange(400) % 12,
     ),
+    "wide": partial(
+        MLPClassifier((90,), batch_size=20, solver="sgd").fit,
+        np.repeat(X, 40, axis=1).astype("f"), X[:, 0] > 0,
+    ),
     "sparse": partial(
         MLPRegressor(hidden_layer_sizes=(6,), activation="tanh", solver="lbfgs").fit,
         scipy.sparse.csr_array(X), X[:, :2],
@@ -246,7 +250,7 @@ def test_a_first_fit_is_the_same_by_two_processes_as_by_one(tmp_path):
     assert again["compiled"] == []
 
 
-@pytest.mark.parametrize("fit", ["large", "sparse"])
+@pytest.mark.parametrize("fit", ["large", "wide", "sparse"])
 def test_the_tasks_are_all_that_a_fit_compiles(tmp_path, fit):
     result = run(tmp_path, FIT + ALONE + REPORT, fit, "2")
     assert len(result["before"]) > 8

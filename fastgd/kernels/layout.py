@@ -257,6 +257,18 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     )
 
 
+def are_parts_worth_it(layers: NDArray[Any], rows: int) -> bool:
+    """Whether a step on dense samples is long enough for what ``set_parts`` does."""
+    return HAS_TILES and multiplications(layers, rows) >= WORTH_PARTS
+
+
+def middle_of(layers: NDArray[Any], rows: int, dtype: np.dtype[Any]) -> int:
+    """Where the second half of so many features begins that they are halved; of fewer, 0."""
+    n_in, line = int(layers["n_in"][0]), CACHE_LINE // dtype.itemsize
+    middle = -(-n_in // (2 * line)) * line
+    return middle if n_in >= MANY_FEATURES * rows and middle < n_in else 0
+
+
 def set_parts(plan: Plan) -> Plan:
     """Let the plan of a training say what two threads do each for itself, and then add.
 
@@ -272,13 +284,11 @@ def set_parts(plan: Plan) -> Plan:
     """
     layers, rows = plan["layers"], plan["rows"]
     is_sparse = plan["indptr"] is not None
-    is_worth_it = HAS_TILES and multiplications(layers, rows) >= WORTH_PARTS
-    if is_sparse or not is_worth_it:
+    if is_sparse or not are_parts_worth_it(layers, rows):
         return plan
     n_in, n_out = (int(layers[name][0]) for name in ("n_in", "n_out"))
-    line = CACHE_LINE // plan.dtype.itemsize
-    middle = -(-n_in // (2 * line)) * line
-    if n_in >= MANY_FEATURES * rows and middle < n_in:
+    middle = middle_of(layers, rows, plan.dtype)
+    if middle > 0:
         part_units = aligned_empty(rows * n_out, plan.dtype)
         if plan["shares"] is not None:
             plan.set(half_shares=shares_of(2 * -(-rows // plan["loss_rows"])))
@@ -290,6 +300,15 @@ def set_parts(plan: Plan) -> Plan:
     # A member goes on with the gradient of its own rows, without waiting for others.
     plan.forget("shares")
     return plan.set(n_parts=2, deals_rows=False, part_grad=part_grad)
+
+
+def tasks_of_parts(
+    layers: NDArray[Any], rows: int, dtype: np.dtype[Any], is_sparse: bool
+) -> list[Callable[[], Any]]:
+    """What ``set_parts`` compiles, as tasks for whoever has time."""
+    if is_sparse or not are_parts_worth_it(layers, rows) or middle_of(layers, rows, dtype) == 0:
+        return []
+    return [functools.partial(halves_entries, dtype)]
 
 
 def make_room_for_gradient(plan: Plan) -> Plan:

@@ -29,9 +29,11 @@ from fastgd.kernels.layout import (
     parameter_views,
     plan_of_helper,
     set_parts,
+    tasks_of_parts,
     team_size,
 )
 from fastgd.kernels.limits import Limits, limit_parts
+from fastgd.kernels.linalg import CSR
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.shuffle import shuffle as shuffle_rows
@@ -156,6 +158,8 @@ class EpochRunner:
         if is_ours(type(rule)):
             tasks.append(partial(rule_part, rule, dtype))
         tasks += problem.tasks(self.batch_size)
+        is_sparse = isinstance(problem.data.X, CSR)
+        tasks += tasks_of_parts(problem.layers, self.batch_size, dtype, is_sparse)
         if n_threads > 1:
             tasks.append(team_entries)
         if getattr(self._shuffle, "func", None) is shuffle_rows:
