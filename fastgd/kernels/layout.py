@@ -257,9 +257,9 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     )
 
 
-def are_parts_worth_it(layers: NDArray[Any], rows: int) -> bool:
-    """Whether a step on dense samples is long enough for what ``set_parts`` does."""
-    return HAS_TILES and multiplications(layers, rows) >= WORTH_PARTS
+def are_parts_worth_it(layers: NDArray[Any], rows: int, is_sparse: bool) -> bool:
+    """Whether a step is long enough for what ``set_parts`` does, on dense samples."""
+    return HAS_TILES and not is_sparse and multiplications(layers, rows) >= WORTH_PARTS
 
 
 def middle_of(layers: NDArray[Any], rows: int, dtype: np.dtype[Any]) -> int:
@@ -283,8 +283,7 @@ def set_parts(plan: Plan) -> Plan:
     One thread alone, or more than two, add the same numbers, and get the same bits.
     """
     layers, rows = plan["layers"], plan["rows"]
-    is_sparse = plan["indptr"] is not None
-    if is_sparse or not are_parts_worth_it(layers, rows):
+    if not are_parts_worth_it(layers, rows, is_sparse=plan["indptr"] is not None):
         return plan
     n_in, n_out = (int(layers[name][0]) for name in ("n_in", "n_out"))
     middle = middle_of(layers, rows, plan.dtype)
@@ -306,9 +305,8 @@ def tasks_of_parts(
     layers: NDArray[Any], rows: int, dtype: np.dtype[Any], is_sparse: bool
 ) -> list[Callable[[], Any]]:
     """What ``set_parts`` compiles, as tasks for whoever has time."""
-    if is_sparse or not are_parts_worth_it(layers, rows) or middle_of(layers, rows, dtype) == 0:
-        return []
-    return [functools.partial(halves_entries, dtype)]
+    has_halves = are_parts_worth_it(layers, rows, is_sparse) and middle_of(layers, rows, dtype) > 0
+    return [functools.partial(halves_entries, dtype)] if has_halves else []
 
 
 def make_room_for_gradient(plan: Plan) -> Plan:

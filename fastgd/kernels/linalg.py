@@ -248,9 +248,7 @@ def sum_of_squares(x):
         for i in range(strip.size):
             part += strip[i] * strip[i]
         total += np.float64(part)
-    if SMALLEST_SUM < total < LARGEST_SUM:
-        return total
-    return double_sum_of_squares(x)
+    return made_sure(total, x)
 
 
 @njit(reduction=True)
@@ -270,11 +268,13 @@ def sums_of_squares(x, y):
             part_b += b[i] * b[i]
         total_x += np.float64(part_a)
         total_y += np.float64(part_b)
-    if not SMALLEST_SUM < total_x < LARGEST_SUM:
-        total_x = double_sum_of_squares(x)
-    if not SMALLEST_SUM < total_y < LARGEST_SUM:
-        total_y = double_sum_of_squares(y)
-    return total_x, total_y
+    return made_sure(total_x, x), made_sure(total_y, y)
+
+
+@njit
+def made_sure(total, x):
+    """A sum of the squares of ``x``, added anew where it may have lost some of them."""
+    return total if SMALLEST_SUM < total < LARGEST_SUM else double_sum_of_squares(x)
 
 
 @njit(reduction=True)
