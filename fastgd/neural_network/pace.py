@@ -6,6 +6,9 @@ from collections import deque
 
 SLICE_SECONDS = 0.1
 TRIAL_SECONDS = 0.005
+# What comes first after the number of threads has changed: it has the start of threads in it, and
+# caches in which nothing is yet, up to a millisecond together.
+WARM_UP_SECONDS = 0.001
 # What one thread alone does before others are started, which takes some tenths of a millisecond,
 # and milliseconds on a busy machine: a call of ``partial_fit`` may be over before.
 SECONDS_BEFORE_A_TEAM = 0.001
@@ -46,6 +49,7 @@ class Pace:
         self._seconds: dict[int, deque[float]] = {}
         self._wait, self._since_trial = SECONDS_AT_FIRST, 0.0
         self.n_threads, self.n_batches = (1 if compiles else self._at_first), 1
+        self._warm = 1  # as many threads as ran the slice before
 
     def learn(self, n_threads: int, n_batches: int, seconds: float) -> None:
         """A slice has run, perhaps with fewer threads than chosen; decide on the next one."""
@@ -57,9 +61,13 @@ class Pace:
             self._compiles = False
             self.n_threads, self.n_batches = self._at_first, 1
             return
+        self._since_trial += seconds
+        is_warm, self._warm = n_threads == self._warm, n_threads
+        if not is_warm and seconds < TRIAL_SECONDS:  # it tells nothing; once more, for longer
+            self.n_batches = int(max(TRIAL_SECONDS * n_batches / seconds, 1))
+            return
         recent = self._seconds.setdefault(n_threads, deque(maxlen=RECENT))
         recent.append(seconds / n_batches)
-        self._since_trial += seconds
         self._seconds_alone -= seconds
         if self._seconds_alone > 0.0:
             self.n_batches = int(max(self._seconds_alone * n_batches / seconds, 1))
@@ -75,5 +83,5 @@ class Pace:
         if self._since_trial < max(self._wait, self._most * batch_seconds / SHARE_OF_TRIALS):
             return
         self.n_threads = other
-        self.n_batches = int(max(TRIAL_SECONDS / best_seconds.get(other, batch_seconds), 1))
+        self.n_batches = int(max(WARM_UP_SECONDS / best_seconds.get(other, batch_seconds), 1))
         self._wait, self._since_trial = SECONDS_TOGETHER if is_better else SECONDS_ALONE, 0.0
