@@ -2,22 +2,29 @@
 
 import pytest
 
-from fastgd.neural_network.pace import RECENT, SECONDS_ALONE, SECONDS_TOGETHER, Pace
+from fastgd.neural_network.pace import RECENT, SECONDS_ALONE, SECONDS_TOGETHER, SLICE_SECONDS, Pace
 
 SECONDS = 2.0
 EPOCH = 200  # batches, which no slice goes beyond
 
 
-def train(batch_seconds, most=2, start_seconds=0.0, long_batches=False, seconds=SECONDS):
+def train(
+    batch_seconds, start_seconds=0.0, long_batches=False, seconds=SECONDS, epoch=EPOCH,
+    last=1.0, granted=lambda n, number: n,
+):  # fmt: skip
     """Train on a machine: seconds of a batch by number of threads, and of a change of the number.
 
-    Returns the slices as (time when they ended, threads, batches, seconds).
+    The last batch of an epoch has a share of the rows of the others.  ``granted`` says how many
+    threads slice ``number`` gets.  Returns the slices as (time when they ended, threads, batches,
+    seconds).
     """
-    pace = Pace(most, compiles=False, long_batches=long_batches)
+    pace = Pace(2, compiles=False, long_batches=long_batches)
     now, done, before, slices = 0.0, 0, 1, []
     while now < seconds:
-        n_threads, n_batches = pace.n_threads, min(pace.n_batches, EPOCH - done % EPOCH)
-        taken = n_batches * batch_seconds(n_threads, now)
+        n_threads = granted(pace.n_threads, len(slices))
+        n_batches = min(pace.n_batches, epoch - done % epoch)
+        rows = n_batches - (1.0 - last) * ((done + n_batches) % epoch == 0)
+        taken = rows * batch_seconds(n_threads, now)
         taken += start_seconds * (n_threads != before)
         now, done, before = now + taken, done + n_batches, n_threads
         slices.append((now, n_threads, n_batches, taken))
@@ -77,3 +84,20 @@ def test_trials_of_long_batches_are_rare(batch_seconds):
         lambda n, now: batch_seconds * (1.0 if n == 2 else 1.9), long_batches=True, seconds=60.0
     )
     assert share_of_time(slices, 1) < 0.05
+
+
+def test_no_slice_is_long_after_a_last_batch_of_few_rows():
+    """Python, and with it Ctrl-C, has its turn between two slices."""
+    slices = train(
+        lambda n, now: 2e-3 * (0.6 if n == 2 else 1.0), long_batches=True, seconds=60.0,
+        epoch=1000, last=0.005,
+    )  # fmt: skip
+    assert max(taken for *_, taken in slices) < 3 * SLICE_SECONDS
+
+
+def test_fits_that_take_threads_from_each_other_find_out_as_well():
+    """Each slice has another number of threads than the one before."""
+    slices = train(
+        lambda n, now: 3e-5 * n, epoch=50, granted=lambda n, number: min(n, 1 + number % 2)
+    )
+    assert share_of_time(slices, 1, since=SECONDS / 2) > 0.9

@@ -6,16 +6,19 @@ from collections import deque
 
 SLICE_SECONDS = 0.1
 TRIAL_SECONDS = 0.005
-# What comes first after the number of threads has changed: it has the start of threads in it, and
-# caches in which nothing is yet, up to a millisecond together.
+# The first slice after the number of threads has changed has the start of threads in it, and caches
+# in which nothing is yet: up to half a millisecond, a tenth of a trial at most.  A shorter one does
+# not count; so a trial begins with one that is no longer than it must be.
 WARM_UP_SECONDS = 0.001
+# A slice has at most so many times the batches of the one before, which may have been a short one.
+GROWTH = 64
 # What one thread alone does before others are started, which takes some tenths of a millisecond,
 # and milliseconds on a busy machine: a call of ``partial_fit`` may be over before.
 SECONDS_BEFORE_A_TEAM = 0.001
 
 # Until the way that is not in use is tried: for the first time, and then again.
 SECONDS_AT_FIRST, SECONDS_TOGETHER, SECONDS_ALONE = 0.02, 2.0, 0.5
-# Where batches are long, a trial of one batch may take such a share of the time at most.
+# Where batches are long, each batch of a trial may take such a share of the time at most.
 SHARE_OF_TRIALS = 0.01
 
 # A team of threads must beat a single one by so much: its processors could do other work.
@@ -49,12 +52,17 @@ class Pace:
         self._seconds: dict[int, deque[float]] = {}
         self._wait, self._since_trial = SECONDS_AT_FIRST, 0.0
         self.n_threads, self.n_batches = (1 if compiles else self._at_first), 1
-        self._warm = 1  # as many threads as ran the slice before
+        self._n_before = 1  # threads of the slice before
+        self._uncounted: set[int] = set()  # numbers of threads whose last slice did not count
 
     def learn(self, n_threads: int, n_batches: int, seconds: float) -> None:
         """A slice has run, perhaps with fewer threads than chosen; decide on the next one."""
         seconds = max(seconds, 1e-9)
-        self.n_batches = int(min(max(SLICE_SECONDS * n_batches / seconds, 1), 64 * n_batches))
+
+        def batches_of(wanted: float) -> int:
+            return int(min(max(wanted * n_batches / seconds, 1), GROWTH * n_batches))
+
+        self.n_batches = batches_of(SLICE_SECONDS)
         if self._most == 1:
             return
         if self._compiles:
@@ -62,15 +70,18 @@ class Pace:
             self.n_threads, self.n_batches = self._at_first, 1
             return
         self._since_trial += seconds
-        is_warm, self._warm = n_threads == self._warm, n_threads
-        if not is_warm and seconds < TRIAL_SECONDS:  # it tells nothing; once more, for longer
-            self.n_batches = int(max(TRIAL_SECONDS * n_batches / seconds, 1))
+        is_first, self._n_before = n_threads != self._n_before, n_threads
+        # Once: where fits take threads from each other, each slice may be the first.
+        if is_first and seconds < TRIAL_SECONDS and n_threads not in self._uncounted:
+            self._uncounted.add(n_threads)
+            self.n_batches = batches_of(TRIAL_SECONDS)
             return
+        self._uncounted.discard(n_threads)
         recent = self._seconds.setdefault(n_threads, deque(maxlen=RECENT))
         recent.append(seconds / n_batches)
         self._seconds_alone -= seconds
         if self._seconds_alone > 0.0:
-            self.n_batches = int(max(self._seconds_alone * n_batches / seconds, 1))
+            self.n_batches = batches_of(self._seconds_alone)
         else:
             self._choose_threads(seconds / n_batches)
 
