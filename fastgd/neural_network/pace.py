@@ -7,8 +7,8 @@ from collections import deque
 SLICE_SECONDS = 0.1
 TRIAL_SECONDS = 0.005
 # The first slice after the number of threads has changed has the start of threads in it, and caches
-# in which nothing is yet: up to half a millisecond, a tenth of a trial at most.  A shorter one does
-# not count; so a trial begins with one that is no longer than it must be.
+# in which nothing is yet: up to half a millisecond, which counts little from the length of a trial
+# on.  A shorter slice tells nothing, so a trial begins with a very short one, which is left out.
 WARM_UP_SECONDS = 0.001
 # A slice has at most so many times the batches of the one before, which may have been a short one.
 GROWTH = 64
