@@ -23,6 +23,7 @@ import numpy as np
 
 from fastgd._jit import njit
 from fastgd.kernels.activations import NAMES, curvature_address
+from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.layout import n_units
 from fastgd.kernels.linalg import affine
@@ -34,6 +35,7 @@ from fastgd.kernels.network import (
     rows_of_chunk,
     total_weight_of,
 )
+from fastgd.kernels.panels import call_pack_deltas, gemm_by_deltas
 from fastgd.kernels.parts import call_activate_backward, call_loss, call_loss_curvature
 from fastgd.kernels.plan import Plan, copy_to, int64_at, layer_at, plan_records, reals, smaller
 from fastgd.kernels.team import barrier, next_piece, share
@@ -52,6 +54,9 @@ def plans_of_direction(plans: list[Plan], loss: Any) -> list[Plan]:
     }
     delta = np.empty(n, dtype)
     directions = [plan.copy().set(delta=delta) for plan in plans]
+    if plans[0]["panels"] is not None:
+        panels = aligned_empty(plans[0]["panels"].size, dtype)
+        directions = [direction.set(panels=panels) for direction in directions]
     for plan, direction in zip(plans, directions, strict=True):
         plan.set(direction=direction.record, **shared)
     return directions
@@ -171,6 +176,10 @@ def changes_along(plan, direction, first, lo, hi, scale, exact):
         plan.loss_curvature, plan.loss_curvature_fields, z, targets, weights, hi - lo, k, changes
     )
     backpropagate_along(plan, direction, lo, hi, exact)
+    if plan.pack_deltas != 0:
+        call_pack_deltas(plan.pack_deltas, direction, lo, hi)
+        if exact:
+            call_pack_deltas(plan.pack_deltas, plan, lo, hi)
 
 
 @njit
@@ -181,15 +190,11 @@ def add_tangent_products(plan, direction, chunk, n_rows):
     for l in range(1, plan.n_layers):
         layer = layer_at(plan.layers, l)
         below = layer_at(plan.layers, l - 1)
-        h = layer.n_out
         top, bottom = rows_of_chunk(layer, lo, hi)
         if top < bottom:
-            at = direction.grad + (layer.weights + top * h) * size
-            gemm(
-                plan, bottom - top, h, n_rows,
-                plan.tangents + (below.deltas * plan.rows + top) * size, 1, layer.n_in,
-                plan.delta + layer.deltas * plan.rows * size, h, 1, 1.0, at, h, at, h,
-            )  # fmt: skip
+            tangents = plan.tangents + (below.deltas * plan.rows + top) * size
+            grad = direction.grad
+            gemm_by_deltas(plan, layer, 0, n_rows, tangents, 1.0, grad, grad, top, bottom)
 
 
 @njit(entry=True)

@@ -18,6 +18,7 @@ threads, so all numbers come out the same, bit by bit.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -81,6 +82,27 @@ class Memory(NamedTuple):
             "scalars_row": self.scalars.shape[1],
             "n_state_chunks": self.chunks.size - 1,
         }
+
+    def rows(self) -> NDArray[Any]:
+        """A copy of the arrays, each whole: (number of names in ``state``, n)."""
+        k = self.n_arrays
+        pieces = [
+            self.arrays[k * lo : k * hi].reshape(k, hi - lo)
+            for lo, hi in itertools.pairwise(self.chunks)
+        ]
+        return np.concatenate(pieces, axis=1)
+
+    def take_over(self, other: Memory) -> None:
+        """Copy what another one holds, of a processor, say, on which chunks are larger."""
+        if np.array_equal(self.chunks, other.chunks):
+            self.arrays[:], self.scalars[:] = other.arrays, other.scalars
+            return
+        k, rows = self.n_arrays, other.rows()
+        for lo, hi in itertools.pairwise(self.chunks):
+            self.arrays[k * lo : k * hi] = rows[:, lo:hi].ravel()
+        # Those of the chunk in which one begins.
+        places = np.searchsorted(other.chunks, self.chunks[:-1], side="right") - 1
+        self.scalars[:] = other.scalars[places]
 
 
 @dispatch_on_class

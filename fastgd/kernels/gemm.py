@@ -56,6 +56,8 @@ OFTEN = 48
 # Tiles of short registers have half as many rows and ask for rows of B twice as often; it matters
 # sooner whether these are in the first-level cache, where rows so far apart share a few lines.
 CROWDED_BYTES = 512
+PANEL_BYTES = 2 * VECTOR_BYTES  # of a row of a panel
+IN_PANELS = 0  # in place of the distance between columns: B was packed before, as panels
 # Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
 ALIAS_BYTES, PADDING = 4096, 64
@@ -141,7 +143,9 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
     while j < n:
         width = _width(m, n - j, b_col, size)
         columns, row = b + j * b_col * size, b_row
-        if b_col != 1:
+        if b_col == IN_PANELS:
+            columns, row = b + j * b_row * size, two
+        elif b_col != 1:
             call_pack(plan.pack, columns, b_col, k, width, panel, beta)
             columns, row = panel, two
         elif far_b:
@@ -190,6 +194,7 @@ def _product_by_tiles(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, 
         m, n, a, b = n, m, b, a
         a_row, a_col, b_row, b_col = b_col, b_row, a_col, a_row
     one = array_at(c, 1, beta).dtype.type(1.0)
+    b_step = PANEL_BYTES // size if b_col == IN_PANELS else b_row
     rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, beta) else m
     for p in range(0, k, DEPTH):
         depth = smaller(DEPTH, k - p)
@@ -197,7 +202,7 @@ def _product_by_tiles(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, 
             _slab(
                 plan, smaller(rows, m - i), n, depth,
                 a + (i * a_row + p * a_col) * size, a_row, a_col,
-                b + p * b_row * size, b_row, b_col, beta, d + i * d_row * size, d_row,
+                b + p * b_step * size, b_row, b_col, beta, d + i * d_row * size, d_row,
                 c + i * c_row * size, c_row,
             )  # fmt: skip
         beta, d, d_row = one, c, c_row
@@ -320,5 +325,17 @@ def gemm(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_r
         return
     call_product(
         plan.product, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+        c, c_row,
+    )  # fmt: skip
+
+
+@njit(inline=True)
+def gemm_by_panels(plan, m, n, k, a, a_row, a_col, panels, n_rows, beta, d, d_row, c, c_row):
+    """``gemm`` where B was packed by ``pack_panels``, into panels of ``n_rows`` rows.
+
+    The products are those of tiles; the matrix unit and BLAS know no panels.
+    """
+    call_product(
+        plan.product, plan, m, n, k, a, a_row, a_col, panels, n_rows, IN_PANELS, beta, d, d_row,
         c, c_row,
     )  # fmt: skip

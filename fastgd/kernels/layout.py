@@ -25,9 +25,11 @@ from fastgd.kernels.aligned import (
     aligned_zeros,
     whole_lines,
 )
+from fastgd.kernels.amx import has_amx
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.network import losses_and_deltas_entry
+from fastgd.kernels.panels import panels_entry
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.shares import even_out_entry, shares_of
 from fastgd.kernels.tiles import HAS_TILES
@@ -39,9 +41,11 @@ T = TypeVar("T")
 # The smallest networks, which seldom have two threads, are one chunk: each costs 0.1 µs.
 CHUNK_PARAMETERS, SMALLEST_CHUNK = 27_000, 2_600
 ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
-# Where the derivatives are packed for each chunk, as they are in a wide layer, more rows make that
-# worth it.
-WIDE, ROWS_OF_A_WIDE_LAYER = 512, 192
+# The derivatives of a wide layer are packed: in panels, once for all chunks, or for each chunk, and
+# then more rows make that worth it.
+WIDE, ROWS_BY_PANELS, ROWS_OF_A_WIDE_LAYER = 512, 48, 192
+# Numbers in a row of a panel, on any CPU, or a multiple of them.
+PANEL_MULTIPLE = 32
 # Multiplications a step from which two threads may be worth it in a small network.
 WORTH_PARTS = 800_000
 # Multiplications of a batch from which members of a team help each other with its rows, for which
@@ -89,6 +93,9 @@ def layer_table(
     table["activation"] = [NAMES.index(name) for name in names]
     table["deltas"] = np.cumsum(table["n_out"]) - table["n_out"]
     table["dropout"][: len(dropout)] = dropout
+    is_wide = table["n_out"] >= WIDE
+    widths = np.where(is_wide, -(-table["n_out"] // PANEL_MULTIPLE) * PANEL_MULTIPLE, 0)
+    table["panels"] = np.where(is_wide, np.cumsum(widths) - widths, -1)
     offset = 0
     for layer, name in zip(table, names, strict=True):
         layer["outputs"], offset = offset, offset + layer["n_out"]
@@ -138,6 +145,13 @@ def parameter_views(
 
 
 @remembered
+def n_panel_units(layers: NDArray[Any]) -> int:
+    """Numbers in the ``panels`` of a sample."""
+    last = layers[np.argmax(layers["panels"])]
+    return int(last["panels"] + -(-last["n_out"] // PANEL_MULTIPLE) * PANEL_MULTIPLE)
+
+
+@remembered
 def multiplications(layers: NDArray[Any], n_rows: int) -> int:
     """Number of multiplications of a training step on ``n_rows`` samples, about."""
     return 3 * n_rows * int((layers["n_in"] * layers["n_out"]).sum())
@@ -153,7 +167,8 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     target = min(max(n // 8, SMALLEST_CHUNK), CHUNK_PARAMETERS)
     widest = int(layers["n_out"].max())
     if widest >= WIDE:
-        target = max(target, ROWS_OF_A_WIDE_LAYER * widest)
+        rows = ROWS_BY_PANELS if HAS_TILES and not has_amx() else ROWS_OF_A_WIDE_LAYER
+        target = max(target, rows * widest)
     least = max(target // 2, 1)
     # An even number, so that two threads have the same to do.
     n_chunks = 2 * round(n / (2 * target)) or 1
@@ -219,6 +234,11 @@ def has_shares(layers: NDArray[Any], rows: int, dtype: np.dtype[Any], by_amx: bo
     return multiplications(layers, rows) >= WORTH_DEALING and (leave_cache or by_amx)
 
 
+def has_panels(layers: NDArray[Any], by_tiles: bool, by_amx: bool) -> bool:
+    """Whether derivatives are packed once for all chunks of the gradient, in wide layers."""
+    return by_tiles and not by_amx and bool((layers["panels"] >= 0).any())
+
+
 def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int) -> Plan:
     """Give the plan of a network what the way back needs besides.
 
@@ -240,6 +260,8 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
         plan.set(shares=shares_of(-(-rows // loss_rows)), **even_out_entry())
     else:
         plan.set(deals_rows=multiplications(layers, rows) >= WORTH_DEALING)
+    if has_panels(layers, by_tiles=plan["pack"] != 0, by_amx=plan["pieces"] is not None):
+        plan.set(panels=aligned_empty(rows * n_panel_units(layers), dtype), **panels_entry(dtype))
     return plan.set(
         chunks=chunks,
         n_chunks=chunks.size - 1,

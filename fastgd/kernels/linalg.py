@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import CACHE_LINE
 from fastgd.kernels.gemm import gemm
+from fastgd.kernels.panels import gemm_by_deltas
 from fastgd.kernels.parts import NOTHING, Part, call_at
 from fastgd.kernels.plan import (
     copy_to,
@@ -188,15 +189,10 @@ def dense_affine(plan, first, lo, hi, left, right, kept, source, source_row, out
 
 
 def dense_accumulate(plan, first, lo, hi, kept, source, target, top, bottom):
-    layer = layer_at(plan.layers, 0)
-    d, h = plan.n_features, layer.n_out
-    at = (layer.weights + top * h) * plan.itemsize
+    layer, d = layer_at(plan.layers, 0), plan.n_features
     x = plan.x if plan.order != 0 else plan.values + first * d * plan.itemsize
-    deltas = plan.delta + (layer.deltas * plan.rows + lo * h) * plan.itemsize
-    gemm(
-        plan, bottom - top, h, hi - lo, x + (lo * d + top) * plan.itemsize, 1, d, deltas, h, 1,
-        kept, source + at, h, target + at, h,
-    )  # fmt: skip
+    x += (lo * d + top) * plan.itemsize
+    gemm_by_deltas(plan, layer, lo, hi, x, kept, source, target, top, bottom)
 
 
 def dense_outer(plan, first, lo, hi, out, stride):

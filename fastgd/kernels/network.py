@@ -30,6 +30,7 @@ from fastgd.kernels.linalg import (
     sum_of,
     sum_of_squares,
 )
+from fastgd.kernels.panels import call_pack_deltas, gemm_by_deltas
 from fastgd.kernels.parts import (
     call_activate,
     call_activate_backward,
@@ -181,12 +182,7 @@ def gradient(plan, start, stop, first, lo, hi, kept, source, target, keep_biases
             else:
                 below = layer_at(plan.layers, l - 1)
                 units = plan.units + (below.outputs * plan.rows + lo * layer.n_in + top) * size
-                at = (layer.weights + top * h) * size
-                gemm(
-                    plan, bottom - top, h, hi - lo, units, 1, layer.n_in,
-                    plan.delta + (layer.deltas * plan.rows + lo * h) * size, h, 1,
-                    kept, source + at, h, target + at, h,
-                )  # fmt: skip
+                gemm_by_deltas(plan, layer, lo, hi, units, kept, source, target, top, bottom)
         if start <= layer.biases < stop:
             deltas = plan.delta + (layer.deltas * plan.rows + lo * h) * size
             sum_rows(plan, deltas, hi - lo, h, keep_biases, target + layer.biases * size)
@@ -272,6 +268,8 @@ def _losses_and_deltas(plan, first, lo, hi, scale, step, with_deltas):
         )  # fmt: skip
     if with_deltas:
         backpropagate(plan, lo, hi, step)
+        if plan.pack_deltas != 0:
+            call_pack_deltas(plan.pack_deltas, plan, lo, hi)
 
 
 # Called by its address: it is as much code as all the rest of what trains, so that two processes

@@ -64,6 +64,20 @@ def _copy(builder: Any, vector: Vectors, source: Any, target: Any) -> None:
         vector.store(vector.load(source, v), target, v)
 
 
+@njit
+def pack_panels(b, b_row, k, n, panels, n_rows, like):
+    """Rows of B, ``k`` of its ``n`` columns, as rows of panels that are two registers wide.
+
+    The panels lie one after another, ``n_rows`` rows each, of which these are ``k``.
+    """
+    size = size_of(like)
+    two = 2 * VECTOR_BYTES // size
+    for j in range(0, n, two):
+        panel, width = panels + j * n_rows * size, smaller(two, n - j)
+        for p in range(k):
+            copy_row(b + (p * b_row + j) * size, panel + p * two * size, width, like)
+
+
 @njit(inline=True)
 def pack_tiles(m, k, a, a_col, target, like):
     """Rows of a transposed A, TILE_ROWS of them together: column after column as a tile reads them.

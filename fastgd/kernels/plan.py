@@ -34,6 +34,7 @@ LAYER = np.dtype(
         ("raw", np.int64),  # the same for the values before the activation; -1: not kept
         ("undropped", np.int64),  # the same for the outputs before dropout; -1: not kept
         ("deltas", np.int64),  # the same, in delta, for the derivatives by the raw values
+        ("panels", np.int64),  # the same, in panels, for these packed; -1: they never are
         ("activation", np.int64),  # its place in the table of activations
         ("dropout", np.float64),  # share of the outputs that training sets to zero
     ]
@@ -56,6 +57,7 @@ ARRAYS = (
     "x",  # gathered rows of the input (B, D)
     "units",  # outputs of all layers, and what else activations ask for
     "delta",  # derivatives by the raw values of all layers
+    "panels",  # those of wide layers once more, packed; nowhere: where they are needed
     "targets",  # of the batch, like y
     "weights",  # of the batch, as shares of their sum (B,)
     "ones",  # as many (B,), for sums over the rows
@@ -87,8 +89,8 @@ ARRAYS = (
 )
 # Those of them that hold real numbers of the plan's precision.
 REALS = frozenset((
-    "w", "grad", "piece", "values", "weight", "x", "units", "delta", "weights", "ones", "state",
-    "tangents", "bends", "jacobian", "normal", "out", "panel", "packed", "part_grad",
+    "w", "grad", "piece", "values", "weight", "x", "units", "delta", "panels", "weights", "ones",
+    "state", "tangents", "bends", "jacobian", "normal", "out", "panel", "packed", "part_grad",
     "part_units",
 ))  # fmt: skip
 # What is called: the address of the code, and in ``…_fields`` that of its parameters.
@@ -114,6 +116,7 @@ NUMBERS = (
     "product_by_tiles",  # of the one to which a product by the matrix unit leaves what is small
     "tiles",  # of the code that it is made of; nowhere: BLAS
     "pack",  # of what transposes columns
+    "pack_deltas",  # of what fills the panels
     "losses_and_deltas",  # of what passes a batch through the network, there and back
     "rank",  # of the thread that this plan is for
     "size",  # of its team

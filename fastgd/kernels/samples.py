@@ -13,12 +13,14 @@ from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import multiplies_by_amx, tasks_of_products
-from fastgd.kernels.layout import has_shares, n_units, network_plan, set_for_training
+from fastgd.kernels.layout import has_panels, has_shares, n_units, network_plan, set_for_training
 from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
+from fastgd.kernels.panels import panels_entry
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.shares import even_out_entry
+from fastgd.kernels.tiles import HAS_TILES
 from fastgd.kernels.users_loss import check_loss
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
@@ -74,6 +76,8 @@ def tasks_of_plan(
     ]
     if has_shares(layers, rows, dtype, by_amx and multiplies_by_amx(dtype)):
         tasks.append(even_out_entry)
+    if has_panels(layers, HAS_TILES, by_amx and multiplies_by_amx(dtype)):
+        tasks.append(partial(panels_entry, dtype))
     if is_ours(type(loss)):
         tasks.append(partial(loss_part, loss, dtype, int(layers["n_out"][-1]), rows))
     tasks.append(partial(input_code, kind_of(data.X), dtype))

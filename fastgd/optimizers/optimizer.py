@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -96,13 +95,7 @@ class Optimizer:
     @property
     def state(self) -> NDArray[Any]:
         """A copy of the rule's state, one row for each name in its ``state``."""
-        memory = self.memory
-        k = memory.n_arrays
-        pieces = [
-            memory.arrays[k * lo : k * hi].reshape(k, hi - lo)
-            for lo, hi in itertools.pairwise(memory.chunks)
-        ]
-        return np.concatenate(pieces, axis=1)
+        return self.memory.rows()
 
     @property
     def scalars(self) -> NDArray[np.float64]:
@@ -117,11 +110,11 @@ class Optimizer:
         mine, its = self.memory, fresh.memory
         if type(rule) is not type(self.rule) or mine.n_arrays != its.n_arrays:
             return None
-        if not np.array_equal(mine.chunks, its.chunks):
+        if mine.chunks[-1] != its.chunks[-1]:
             return None
         fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
         fresh.n_updates = self.n_updates
-        its.arrays[:], its.scalars[:] = mine.arrays, mine.scalars
+        its.take_over(mine)
         fresh._kept_plan, self._kept_plan = self._kept_plan, []
         return fresh
 
