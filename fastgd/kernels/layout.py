@@ -42,7 +42,7 @@ T = TypeVar("T")
 CHUNK_PARAMETERS, SMALLEST_CHUNK = 27_000, 2_600
 ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
 # The derivatives of a wide layer are packed: in panels, once for all chunks, or for each chunk, and
-# then more rows make that worth it.
+# then more rows make that worth it.  More are also worth a search in each sample, if it is sparse.
 WIDE, ROWS_BY_PANELS, ROWS_OF_A_WIDE_LAYER = 512, 48, 192
 # Numbers in a row of a panel, on any CPU, or a multiple of them.
 PANEL_MULTIPLE = 32
@@ -157,7 +157,7 @@ def multiplications(layers: NDArray[Any], n_rows: int) -> int:
     return 3 * n_rows * int((layers["n_in"] * layers["n_out"]).sum())
 
 
-def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
+def chunk_bounds(layers: NDArray[Any], is_sparse: bool = False) -> NDArray[np.int64]:
     """Where the chunks of the parameter vector begin and end, shape (C + 1,).
 
     A chunk is what one thread computes the gradient of and updates at a time.  The chunks do not
@@ -167,8 +167,8 @@ def chunk_bounds(layers: NDArray[Any]) -> NDArray[np.int64]:
     target = min(max(n // 8, SMALLEST_CHUNK), CHUNK_PARAMETERS)
     widest = int(layers["n_out"].max())
     if widest >= WIDE:
-        rows = ROWS_BY_PANELS if HAS_TILES and not has_amx() else ROWS_OF_A_WIDE_LAYER
-        target = max(target, rows * widest)
+        by_panels = HAS_TILES and not has_amx() and not is_sparse
+        target = max(target, widest * (ROWS_BY_PANELS if by_panels else ROWS_OF_A_WIDE_LAYER))
     least = max(target // 2, 1)
     # An even number, so that two threads have the same to do.
     n_chunks = 2 * round(n / (2 * target)) or 1
@@ -239,7 +239,9 @@ def has_panels(layers: NDArray[Any], by_tiles: bool, by_amx: bool) -> bool:
     return by_tiles and not by_amx and bool((layers["panels"] >= 0).any())
 
 
-def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int) -> Plan:
+def set_for_training(
+    plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int, is_sparse: bool = False
+) -> Plan:
     """Give the plan of a network what the way back needs besides.
 
     Parameters
@@ -250,9 +252,11 @@ def set_for_training(plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int
     y_dtype : dtype
     n_gathered : int
         Number of features, if rows of a dense input will be gathered, else 0.
+    is_sparse : bool, default=False
+        Whether the input is sparse.
     """
     layers, rows, dtype, y_dtype = plan["layers"], plan["rows"], plan.dtype, np.dtype(y_dtype)
-    chunks = chunk_bounds(layers)
+    chunks = chunk_bounds(layers, is_sparse)
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
     squares_row = whole_lines(layers.size + 1)

@@ -14,7 +14,7 @@ from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import multiplies_by_amx, tasks_of_products
 from fastgd.kernels.layout import has_panels, has_shares, n_units, network_plan, set_for_training
-from fastgd.kernels.linalg import Dense, input_code, input_entries, kind_of
+from fastgd.kernels.linalg import CSR, Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
 from fastgd.kernels.panels import panels_entry
@@ -44,9 +44,10 @@ def data_plan(
 
     ``gather`` says whether the samples will be taken in another order.
     """
-    n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
+    is_sparse = isinstance(data.X, CSR)
+    n_gathered = data.X.n_features if gather and not is_sparse else 0
     plan = network_plan(layers, dtype, rows, by_amx=has_products_for_amx(layers, rows))
-    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered)
+    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered, is_sparse)
     return set_samples(plan, data, n_samples, loss, alpha)
 
 
