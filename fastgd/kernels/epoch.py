@@ -260,13 +260,9 @@ def train(plan, first_batch, last_batch, t):
             if plan.piece != 0:
                 # The same place for each chunk, which stays in the cache of this processor.
                 plan.grad = plan.piece - start * plan.itemsize
-                # The products leave time to bring what the update needs into that cache.
-                plan.soon = plan.state + plan.n_state * start * plan.itemsize - plan.piece
-                plan.soon_step = (stop - start) * plan.itemsize
             if not by_member:
                 for part in range(n_parts):
                     part_gradient(plan, part, n_parts, start, stop, first, n_rows, kept)
-            plan.soon = 0
             if n_parts > 1:
                 more = reals(plan, plan.part_grad, start, stop)
                 add_to(reals(plan, plan.grad, start, stop), more)

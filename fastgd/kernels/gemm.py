@@ -37,7 +37,7 @@ from fastgd.kernels.packing import (
     pack_transposed,
 )
 from fastgd.kernels.parts import call_product, product_signature
-from fastgd.kernels.plan import array_at, larger, plan_dtype, prefetch, size_of, smaller
+from fastgd.kernels.plan import array_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import (
     HAS_TILES,
     ROW_BYTES,
@@ -118,14 +118,6 @@ def _width(m, n, b_col, size):
     return smaller(n, 2 * VECTOR_BYTES // size)
 
 
-@njit
-def _ask_for_state(plan, m, c, step):
-    """Ask for the parts of the state that belong to ``m`` rows of tiles at ``c``."""
-    for i in range(m):
-        for part in range(plan.n_state):
-            prefetch(c + i * step + plan.soon + part * plan.soon_step)
-
-
 @njit(inline=True)
 def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     """The product where k is at most DEPTH, and m at most PACKED_ROWS if A may be packed."""
@@ -168,8 +160,6 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
                         )  # fmt: skip
             columns, row = panel + part * two * k * size, two
         for i in range(0, m, rows):
-            if plan.soon != 0:
-                _ask_for_state(plan, smaller(rows, m - i), c + (i * c_row + j) * size, c_row * size)
             call_tiles(
                 plan.tiles, smaller(rows, m - i), width, k, a + i * k * size, a_row, a_col,
                 columns, row, beta, d + (i * d_row + j) * size, d_row,

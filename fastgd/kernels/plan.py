@@ -123,8 +123,6 @@ NUMBERS = (
     "wait",  # addresses of what a team of more than one calls
     "take",
     "control",  # what the processor is told of subnormal numbers outside of the loop
-    "soon",  # bytes from a place of a product to that in the state of an update which follows; or 0
-    "soon_step",  # bytes from there to that in the next array of the state
     "at_once",  # whether a chunk is updated as soon as the gradient by it is known
     "deals_rows",  # whether members help each other with the rows of a batch
     "n_parts",  # of a batch whose gradients are added, the same for any number of threads
