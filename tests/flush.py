@@ -20,10 +20,14 @@ from fastgd.kernels.gemm import (
     PACKED_ROWS,
     TILE_ROWS,
     gemm,
+    gemm_by_panels,
     product_entries,
 )
 from fastgd.kernels.losses import narrow_softmax
+from fastgd.kernels.packing import pack_panels
 from fastgd.kernels.plan import Plan
+from fastgd.kernels.tiles import HAS_TILES
+from fastgd.kernels.vectors import VECTOR_BYTES
 
 PAGE, NO_ACCESS = mmap.PAGESIZE, 0
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -51,6 +55,13 @@ class Room:
 @numba.njit
 def call_gemm(plans, m, n, k, a, ra, ca, b, rb, cb, beta, d, rd, c, rc):
     gemm(plans[0], m, n, k, a, ra, ca, b, rb, cb, beta, d, rd, c, rc)
+
+
+@numba.njit
+def call_by_panels(plans, m, n, k, a, b, panels, c):
+    plan = plans[0]
+    pack_panels(b, n, k, n, panels, k, plan.real)
+    gemm_by_panels(plan, m, n, k, a, 1, m, panels, k, 1.0, c, n, c, n)
 
 
 def address(array):
@@ -84,6 +95,23 @@ def check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end):
     np.testing.assert_array_equal(c, expected)
 
 
+def check_panels(rooms, rng, m, n, k, dtype, at_end):
+    """Panels are as long as whole registers; their rows are all that is read."""
+    two = 2 * VECTOR_BYTES // np.dtype(dtype).itemsize
+    a, b, c, panels = (
+        rooms[name].array(size, dtype, at_end)
+        for name, size in (("a", k * m), ("b", k * n), ("c", m * n), ("d", k * (n + -n % two)))
+    )
+    a[:], b[:], c[:] = (rng.integers(-8, 9, array.size) for array in (a, b, c))
+    expected = a.reshape(k, m).T @ b.reshape(k, n) + c.reshape(m, n)
+    entries = product_entries(dtype, k)
+    for name in ("panel", "packed"):
+        entries[name] = rooms[name].array(entries[name].size, dtype, at_end)
+    record = Plan(dtype).set(**entries).record
+    call_by_panels(record, m, n, k, *map(address, (a, b, panels, c)))
+    np.testing.assert_array_equal(c.reshape(m, n), expected)
+
+
 def check_softmax(rooms, rng, room, n_classes, n_rows, dtype, at_end):
     """Derivatives of some rows, the last of which ends where memory ends."""
     kernel = numba.njit(**compiler_flags())(narrow_softmax(room, True))
@@ -114,6 +142,9 @@ def main():
             far = FAR_BYTES // np.dtype(dtype).itemsize + 1
             for (m, n, k), gap in itertools.product(many, (0, far)):
                 check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end)
+        for n, k in itertools.product((2, 15, 31, 33, 300), (1, 9, DEPTH + 6)):
+            if HAS_TILES:
+                check_panels(rooms, rng, OFTEN + 5, n, k, dtype, at_end)
         for room in (4, 8, 16, 32):
             classes = range(room // 2 + 1, room + 1)
             check_softmax(rooms, rng, room, classes, (1, 2, 3, 9), dtype, at_end)

@@ -343,9 +343,11 @@ def test_state_is_one_row_for_each_name_however_it_is_cut(n, cuts, kind, n_steps
         heir.update(w, gradients[0])
         assert heir.n_updates == n_steps + 1
     np.testing.assert_array_equal(optimizer.state, expected)  # and is a copy
-    others = np.unique([0, n // 2, n])
-    fits = np.array_equal(others, chunks)
-    assert (optimizer.successor(Diary(), w, others) is not None) == fits
+    # Also where parameters are cut elsewhere, on another processor, say.
+    heir = optimizer.successor(Diary(), w, np.unique([0, n // 2, n]))
+    np.testing.assert_array_equal(heir.state, optimizer.state)
+    assert heir.n_updates == n_steps
+    assert optimizer.successor(Diary(), np.zeros(n + 1, kind), np.array([0, n + 1])) is None
 
 
 @pytest.mark.usefixtures("short_chunks")

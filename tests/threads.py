@@ -43,6 +43,16 @@ class Restless(Pace):
 
 
 @contextmanager
+def derivatives_in_panels(patch, wide=1):
+    """Pack the derivatives of layers from so many units on, for many small chunks."""
+    patch.setattr(layout, "WIDE", wide)
+    patch.setattr(layout, "ROWS_BY_PANELS", 1)
+    layout.layer_table.cache_clear()
+    yield
+    layout.layer_table.cache_clear()
+
+
+@contextmanager
 def several_threads(pace=AlwaysTogether, in_parts=False):
     """Up to four threads, whatever is worth it, for many small chunks of the parameters.
 

@@ -331,9 +331,10 @@ def gemm(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_r
 
 @njit(inline=True)
 def gemm_by_panels(plan, m, n, k, a, a_row, a_col, panels, n_rows, beta, d, d_row, c, c_row):
-    """``gemm`` where B was packed by ``pack_panels``, into panels of ``n_rows`` rows.
+    """``gemm`` where B, of more than one column, was packed by ``pack_panels``.
 
-    The products are those of tiles; the matrix unit and BLAS know no panels.
+    That is into panels of ``n_rows`` rows.  The products are those of tiles; the matrix unit and
+    BLAS know no panels.
     """
     call_product(
         plan.product, plan, m, n, k, a, a_row, a_col, panels, n_rows, IN_PANELS, beta, d, d_row,

@@ -1,0 +1,181 @@
+"""Derivatives of wide layers in panels: the same numbers as without, not by a bit another one."""
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastgd import MLPClassifier
+from fastgd.kernels import layout
+from fastgd.kernels.gemm import DEPTH, gemm, gemm_by_panels, product_entries
+from fastgd.kernels.packing import pack_panels
+from fastgd.kernels.plan import Plan
+from fastgd.kernels.tiles import HAS_TILES
+from fastgd.kernels.vectors import VECTOR_BYTES
+from fastgd.losses import LOSSES
+from fastgd.neural_network.problem import Problem, as_data
+from threads import derivatives_in_panels, several_threads
+
+pytestmark = [
+    pytest.mark.skipif(not HAS_TILES, reason="no panels where products are BLAS's"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+DTYPES = st.sampled_from([np.float32, np.float64])
+
+
+@numba.njit
+def multiply(plans, m, n, k, n_rows, a, b, panels, beta, d, c, by_panels):
+    plan = plans[0]
+    if by_panels:
+        gemm_by_panels(plan, m, n, k, a, 1, m, panels, n_rows, beta, d, n, c, n)
+    else:
+        gemm(plan, m, n, k, a, 1, m, b, n, 1, beta, d, n, c, n)
+
+
+@numba.njit
+def pack(plans, b, n, lo, hi, panels, n_rows, size, row_bytes):
+    pack_panels(b + lo * n * size, n, hi - lo, n, panels + lo * row_bytes, n_rows, plans[0].real)
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+@settings(deadline=None)
+@given(
+    m=st.integers(1, 150), n=st.integers(2, 100), k=st.sampled_from([1, 7, 64, 65, DEPTH + 3]),
+    more=st.integers(0, 3), cut=st.floats(0, 1), beta=st.sampled_from([0.0, 1.0, -0.5]),
+    dtype=DTYPES, seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_products_by_panels(m, n, k, more, cut, beta, dtype, seed):
+    """Packed in two parts, as members of a team do it, into panels with more rows than are used."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(-8, 9, (k, columns)).astype(dtype) for columns in (m, n))
+    d = rng.integers(-8, 9, (m, n)).astype(dtype)
+    two, n_rows = 2 * VECTOR_BYTES // a.itemsize, k + more
+    panels = np.full(-(-n // two) * two * n_rows, np.nan, dtype)
+    plan = Plan(dtype).set(**product_entries(dtype, k))
+    middle = round(cut * k)
+    for lo, hi in ((0, middle), (middle, k)):
+        row_bytes = 2 * VECTOR_BYTES
+        pack(plan.record, address(b), n, lo, hi, address(panels), n_rows, b.itemsize, row_bytes)
+    c = np.full((m, n), np.nan, dtype)
+    multiply(
+        plan.record, m, n, k, n_rows, *map(address, (a, b, panels)), beta, address(d), address(c),
+        True,
+    )  # fmt: skip
+    np.testing.assert_array_equal(c, a.T @ b + beta * d)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_by_panels_have_the_bits_of_others(dtype):
+    """Sums that are rounded, of which the other product packs some itself."""
+    rng = np.random.default_rng(0)
+    for m, n, k in ((60, 600, 300), (12, 600, 70), (60, 33, 70), (60, 600, DEPTH + 9)):
+        a, b, d = (rng.normal(size=shape).astype(dtype) for shape in ((k, m), (k, n), (m, n)))
+        two = 2 * VECTOR_BYTES // a.itemsize
+        panels = np.zeros(-(-n // two) * two * k, dtype)
+        plan = Plan(dtype).set(**product_entries(dtype, k))
+        pack(plan.record, address(b), n, 0, k, address(panels), k, b.itemsize, 2 * VECTOR_BYTES)
+        results = np.zeros((2, m, n), dtype)
+        for by_panels, c in enumerate(results):
+            multiply(plan.record, m, n, k, k, *map(address, (a, b, panels)), 0.3, address(d),
+                     address(c), bool(by_panels))  # fmt: skip
+        np.testing.assert_array_equal(*results)
+
+
+def fitted(kind, dtype, n_jobs, in_parts=False, **kw):
+    """Weights after some batches, of which the last is a short one; and the sizes of the teams."""
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(90, 60)) * (rng.random((90, 60)) < 0.5)).astype(dtype)
+    X, y = scipy.sparse.csr_array(X) if kind == "csr" else X, rng.integers(0, 3, 90)
+    with several_threads(in_parts=in_parts) as sizes:
+        clf = MLPClassifier(
+            (61, 38), batch_size=22, max_iter=3, random_state=0, n_jobs=n_jobs, alpha=0.1, **kw
+        ).fit(X, y)
+    assert set(sizes) <= {1, n_jobs}
+    return np.concatenate([np.ravel(p) for p in clf.coefs_ + clf.intercepts_])
+
+
+@pytest.mark.parametrize("wide", [1, 40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize("kw", [{}, {"dropout": 0.3, "clip_norm": 0.5}, {"in_parts": True}])
+def test_fits(kw, kind, dtype, wide, monkeypatch):
+    """Whatever the number of threads; where the gradient is clipped, all of it is kept."""
+    with derivatives_in_panels(monkeypatch, wide):
+        with monkeypatch.context() as patch:
+            patch.setattr(layout, "has_panels", lambda *_, **__: False)
+            expected = fitted(kind, dtype, 1, **kw)
+        plans = noted_plans(monkeypatch)
+        for n_jobs in (1, 2, 2, 3):
+            np.testing.assert_array_equal(fitted(kind, dtype, n_jobs, **kw), expected)
+        assert all(plan["panels"].size > 0 for plan in plans)
+
+
+def noted_plans(patch):
+    """The list of the plans with which networks are trained from now on."""
+    plans = []
+
+    def noted(plan, *args):
+        plans.append(set_for_training(plan, *args))
+        return plans[-1]
+
+    set_for_training = layout.set_for_training
+    patch.setattr("fastgd.kernels.samples.set_for_training", noted)
+    return plans
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize("block_bytes", [2**22, 1])
+def test_objectives(kind, block_bytes, monkeypatch):
+    """Gradients and products of Hessians, also where the samples are more than a block."""
+    monkeypatch.setattr("fastgd.kernels.samples.BLOCK_BYTES", block_bytes)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 30)), rng.normal(size=(90, 3))
+    X = scipy.sparse.csr_array(X) if kind == "csr" else X
+
+    def derivatives(n_jobs):
+        with several_threads():
+            layers = layout.layer_table((30, 24, 20, 3), ("tanh", "gelu"))
+            data = as_data(X, y, None)
+            dtype = np.dtype(np.float64)
+            problem = Problem(layers, LOSSES["squared_error"](), 0.3, data, 90, dtype, n_jobs)
+            f = problem.objective()
+            w, v = 0.3 * np.random.default_rng(1).normal(size=(2, f.n_parameters))
+            return f.jac(w), f.hessp(w, v), f.gauss_newton_product(w, v), f.jac(w)
+
+    expected = derivatives(1)
+    with derivatives_in_panels(monkeypatch):
+        plans = noted_plans(monkeypatch)
+        for n_jobs in (1, 2, 3):
+            for result, other in zip(derivatives(n_jobs), expected, strict=True):
+                np.testing.assert_array_equal(result, other)
+        assert all(plan["panels"].size > 0 for plan in plans)
+
+
+def test_room_for_panels():
+    """Each wide layer has its own, whole lines of it; a network of narrow layers has none."""
+    layers = layout.layer_table((4, 600, 3, 513, 1000, 2), ("relu",) * 4)
+    assert layers["panels"].tolist() == [0, -1, 608, 608 + 544, -1]
+    assert layout.n_panel_units(layers) == 608 + 544 + 1024
+    narrow = layout.layer_table((4, 60, 3), ("relu",))
+    assert not layout.has_panels(narrow, by_tiles=True, by_amx=False)
+    assert layout.has_panels(layers, by_tiles=True, by_amx=False)
+    assert not layout.has_panels(layers, by_tiles=True, by_amx=True)
+    assert not layout.has_panels(layers, by_tiles=False, by_amx=False)
+
+
+def test_chunks_of_wide_layers_are_small_where_they_pay(monkeypatch):
+    """For the matrix unit, and for sparse samples, there are fewer."""
+    layers = layout.layer_table((784, 800, 800, 10), ("relu",) * 2)
+    monkeypatch.setattr(layout, "has_amx", lambda: False)
+    small, of_sparse = (np.diff(layout.chunk_bounds(layers, sparse)) for sparse in (False, True))
+    monkeypatch.setattr(layout, "has_amx", lambda: True)
+    of_amx = np.diff(layout.chunk_bounds(layers))
+    assert small.max() < 1.5 * 48 * 800
+    np.testing.assert_array_equal(of_sparse, of_amx)
+    assert of_amx.min() > 2 * small.max()
