@@ -20,6 +20,7 @@ import naive
 from fastgd import MLPClassifier, _jit, optimizers
 from fastgd._record import BOUNDS, checked
 from fastgd.kernels.aligned import CACHE_LINE
+from fastgd.kernels.epoch import Memory
 from fastgd.kernels.team import together
 from fastgd.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
 from fastgd.optimizers.adam import adam_step
@@ -233,6 +234,20 @@ def short_chunks(monkeypatch):
 def long_vectors(n_steps=12, n=N_LONG):
     rng = np.random.default_rng(7)
     return rng.normal(size=n), rng.normal(size=(n_steps, n))
+
+
+@pytest.mark.parametrize(
+    ("cuts", "expected"), [([4, 7], [1, 2, 2]), ([], [1]), ([3, 5], [1, 1, 2])]
+)
+def test_scalars_of_parameters_that_are_cut_elsewhere(cuts, expected):
+    """Those of the chunk in which one begins."""
+    memories = [
+        Memory(np.zeros(10), np.zeros((len(chunks) - 1, 8)), np.array(chunks), 1, 1)
+        for chunks in ([0, 4, 10], [0, *cuts, 10])
+    ]
+    memories[0].scalars[:, 0] = 1, 2
+    memories[1].take_over(memories[0])
+    assert memories[1].scalars[:, 0].tolist() == expected
 
 
 @pytest.mark.usefixtures("short_chunks")

@@ -94,7 +94,7 @@ def fitted(kind, dtype, n_jobs, in_parts=False, **kw):
     X, y = scipy.sparse.csr_array(X) if kind == "csr" else X, rng.integers(0, 3, 90)
     with several_threads(in_parts=in_parts) as sizes:
         clf = MLPClassifier(
-            (61, 38), batch_size=22, max_iter=3, random_state=0, n_jobs=n_jobs, alpha=0.1, **kw
+            (61, 38), batch_size=40, max_iter=3, random_state=0, n_jobs=n_jobs, alpha=0.1, **kw
         ).fit(X, y)
     assert set(sizes) <= {1, n_jobs}
     return np.concatenate([np.ravel(p) for p in clf.coefs_ + clf.intercepts_])
@@ -114,6 +114,9 @@ def test_fits(kw, kind, dtype, wide, monkeypatch):
         for n_jobs in (1, 2, 2, 3):
             np.testing.assert_array_equal(fitted(kind, dtype, n_jobs, **kw), expected)
         assert all(plan["panels"].size > 0 for plan in plans)
+        # A member that has a part of the batch begins in the midst of the panels.
+        in_parts = "in_parts" in kw and kind == "dense"
+        assert all(plan["n_parts"] == 1 + in_parts for plan in plans)
 
 
 def noted_plans(patch):
