@@ -23,6 +23,7 @@ from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import KINDS, input_code, outer_code
 from fastgd.kernels.loss_parts import FEW, LANES, link_part, loss_curvature_part, loss_part
 from fastgd.kernels.losses import LOSSES
+from fastgd.kernels.panels import panels_entry
 from fastgd.kernels.shares import even_out_entry
 from fastgd.kernels.team import team_entries
 from fastgd.neural_network import MLPClassifier, MLPRegressor
@@ -51,6 +52,7 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"{kind} input", partial(input_code, kind, dtype)
             yield f"{kind} input", partial(outer_code, kind, dtype)
         yield "halves of many features", partial(halves_entries, dtype)
+        yield "derivatives in panels", partial(panels_entry, dtype)
         yield "products by a matrix unit", partial(product_entries, dtype, 1, by_amx=True)
         yield "dropout", partial(dropout_part, Dropout(0), dtype)
         yield "limits", partial(limit_parts, Limits(1.0, 1.0, 1.0), dtype)

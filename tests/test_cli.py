@@ -683,6 +683,7 @@ for solver in "bfgs", "newton-cg", "levenberg-marquardt":
 MLPClassifier((5,), "silu", solver="trust-exact", max_iter=2).fit(sparse, y)
 wide = rng.normal(size=(64, 3000))
 MLPClassifier((64,), batch_size=8, max_iter=2, n_jobs=2).fit(wide, np.arange(64) % 3)
+MLPClassifier((600,), batch_size=8, max_iter=1).fit(wide[:, :300], np.arange(64) % 3)
 """
 
 

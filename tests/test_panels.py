@@ -8,14 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgd import MLPClassifier
-from fastgd.kernels import layout
-from fastgd.kernels.gemm import DEPTH, gemm, gemm_by_panels, product_entries
+from fastgd.kernels import layout, samples
+from fastgd.kernels.gemm import (
+    DEPTH,
+    FAR_BYTES,
+    PACKED_ROWS,
+    gemm,
+    gemm_by_panels,
+    product_entries,
+)
 from fastgd.kernels.packing import pack_panels
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.tiles import HAS_TILES
 from fastgd.kernels.vectors import VECTOR_BYTES
 from fastgd.losses import LOSSES
-from fastgd.neural_network.problem import Problem, as_data
+from fastgd.neural_network.problem import Problem, as_data, as_matrix
 from threads import derivatives_in_panels, several_threads
 
 pytestmark = [
@@ -27,12 +34,12 @@ DTYPES = st.sampled_from([np.float32, np.float64])
 
 
 @numba.njit
-def multiply(plans, m, n, k, n_rows, a, b, panels, beta, d, c, by_panels):
+def multiply(plans, m, n, k, n_rows, a, a_col, b, panels, beta, d, c, by_panels):
     plan = plans[0]
     if by_panels:
-        gemm_by_panels(plan, m, n, k, a, 1, m, panels, n_rows, beta, d, n, c, n)
+        gemm_by_panels(plan, m, n, k, a, 1, a_col, panels, n_rows, beta, d, n, c, n)
     else:
-        gemm(plan, m, n, k, a, 1, m, b, n, 1, beta, d, n, c, n)
+        gemm(plan, m, n, k, a, 1, a_col, b, n, 1, beta, d, n, c, n)
 
 
 @numba.njit
@@ -46,14 +53,16 @@ def address(array):
 
 @settings(deadline=None)
 @given(
-    m=st.integers(1, 150), n=st.integers(2, 100), k=st.sampled_from([1, 7, 64, 65, DEPTH + 3]),
-    more=st.integers(0, 3), cut=st.floats(0, 1), beta=st.sampled_from([0.0, 1.0, -0.5]),
+    m=st.integers(1, 2 * PACKED_ROWS), gap=st.sampled_from([0, FAR_BYTES]), n=st.integers(2, 100),
+    k=st.sampled_from([1, 7, 64, 65, DEPTH + 3]), more=st.integers(0, 3), cut=st.floats(0, 1),
+    beta=st.sampled_from([0.0, 1.0, -0.5]),
     dtype=DTYPES, seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_products_by_panels(m, n, k, more, cut, beta, dtype, seed):
+def test_products_by_panels(m, gap, n, k, more, cut, beta, dtype, seed):
     """Packed in two parts, as members of a team do it, into panels with more rows than are used."""
     rng = np.random.default_rng(seed)
-    a, b = (rng.integers(-8, 9, (k, columns)).astype(dtype) for columns in (m, n))
+    # Rows of A that lie far apart are packed, a number of columns at a time.
+    a, b = (rng.integers(-8, 9, (k, columns)).astype(dtype) for columns in (m + gap, n))
     d = rng.integers(-8, 9, (m, n)).astype(dtype)
     two, n_rows = 2 * VECTOR_BYTES // a.itemsize, k + more
     panels = np.full(-(-n // two) * two * n_rows, np.nan, dtype)
@@ -64,17 +73,23 @@ def test_products_by_panels(m, n, k, more, cut, beta, dtype, seed):
         pack(plan.record, address(b), n, lo, hi, address(panels), n_rows, b.itemsize, row_bytes)
     c = np.full((m, n), np.nan, dtype)
     multiply(
-        plan.record, m, n, k, n_rows, *map(address, (a, b, panels)), beta, address(d), address(c),
-        True,
+        plan.record, m, n, k, n_rows, address(a), m + gap, address(b), address(panels), beta,
+        address(d), address(c), True,
     )  # fmt: skip
-    np.testing.assert_array_equal(c, a.T @ b + beta * d)
+    np.testing.assert_array_equal(c, a[:, :m].T @ b + beta * d)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_by_panels_have_the_bits_of_others(dtype):
     """Sums that are rounded, of which the other product packs some itself."""
     rng = np.random.default_rng(0)
-    for m, n, k in ((60, 600, 300), (12, 600, 70), (60, 33, 70), (60, 600, DEPTH + 9)):
+    for m, n, k in (
+        (60, 600, 300),
+        (700, 600, 300),
+        (12, 600, 70),
+        (60, 33, 70),
+        (60, 600, DEPTH + 9),
+    ):
         a, b, d = (rng.normal(size=shape).astype(dtype) for shape in ((k, m), (k, n), (m, n)))
         two = 2 * VECTOR_BYTES // a.itemsize
         panels = np.zeros(-(-n // two) * two * k, dtype)
@@ -82,8 +97,10 @@ def test_products_by_panels_have_the_bits_of_others(dtype):
         pack(plan.record, address(b), n, 0, k, address(panels), k, b.itemsize, 2 * VECTOR_BYTES)
         results = np.zeros((2, m, n), dtype)
         for by_panels, c in enumerate(results):
-            multiply(plan.record, m, n, k, k, *map(address, (a, b, panels)), 0.3, address(d),
-                     address(c), bool(by_panels))  # fmt: skip
+            multiply(
+                plan.record, m, n, k, k, address(a), m, address(b), address(panels), 0.3,
+                address(d), address(c), bool(by_panels),
+            )  # fmt: skip
         np.testing.assert_array_equal(*results)
 
 
@@ -108,12 +125,13 @@ def test_fits(kw, kind, dtype, wide, monkeypatch):
     """Whatever the number of threads; where the gradient is clipped, all of it is kept."""
     with derivatives_in_panels(monkeypatch, wide):
         with monkeypatch.context() as patch:
-            patch.setattr(layout, "has_panels", lambda *_, **__: False)
+            patch.setattr("fastgd.kernels.samples.packs_deltas", lambda *_: False)
             expected = fitted(kind, dtype, 1, **kw)
         plans = noted_plans(monkeypatch)
         for n_jobs in (1, 2, 2, 3):
             np.testing.assert_array_equal(fitted(kind, dtype, n_jobs, **kw), expected)
-        assert all(plan["panels"].size > 0 for plan in plans)
+        assert plans
+        assert all((plan["panels"] is not None) == (kind == "dense") for plan in plans)
         # A member that has a part of the batch begins in the midst of the panels.
         in_parts = "in_parts" in kw and kind == "dense"
         assert all(plan["n_parts"] == 1 + in_parts for plan in plans)
@@ -149,7 +167,9 @@ def test_objectives(kind, block_bytes, monkeypatch):
             problem = Problem(layers, LOSSES["squared_error"](), 0.3, data, 90, dtype, n_jobs)
             f = problem.objective()
             w, v = 0.3 * np.random.default_rng(1).normal(size=(2, f.n_parameters))
-            return f.jac(w), f.hessp(w, v), f.gauss_newton_product(w, v), f.jac(w)
+            # Elsewhere once more: the last gradient is remembered.
+            products = f.hessp(w, v), f.gauss_newton_product(w, v)
+            return f.grad(w), *products, f.grad(w + v)
 
     expected = derivatives(1)
     with derivatives_in_panels(monkeypatch):
@@ -157,28 +177,33 @@ def test_objectives(kind, block_bytes, monkeypatch):
         for n_jobs in (1, 2, 3):
             for result, other in zip(derivatives(n_jobs), expected, strict=True):
                 np.testing.assert_array_equal(result, other)
-        assert all(plan["panels"].size > 0 for plan in plans)
+        assert plans
+        assert all((plan["panels"] is not None) == (kind == "dense") for plan in plans)
 
 
 def test_room_for_panels():
-    """Each wide layer has its own, whole lines of it; a network of narrow layers has none."""
-    layers = layout.layer_table((4, 600, 3, 513, 1000, 2), ("relu",) * 4)
-    assert layers["panels"].tolist() == [0, -1, 608, 608 + 544, -1]
+    """Each wide layer has its own, whole lines of it; one of few units or few inputs has none."""
+    layers = layout.layer_table((200, 600, 3, 513, 520, 1000, 2), ("relu",) * 5)
+    assert layers["panels"].tolist() == [0, -1, -1, 608, 608 + 544, -1]
     assert layout.n_panel_units(layers) == 608 + 544 + 1024
-    narrow = layout.layer_table((4, 60, 3), ("relu",))
-    assert not layout.has_panels(narrow, by_tiles=True, by_amx=False)
-    assert layout.has_panels(layers, by_tiles=True, by_amx=False)
-    assert not layout.has_panels(layers, by_tiles=True, by_amx=True)
-    assert not layout.has_panels(layers, by_tiles=False, by_amx=False)
+    for number in (np.float32, np.float64):
+        two_registers = 2 * VECTOR_BYTES // np.dtype(number).itemsize
+        assert layout.PANEL_MULTIPLE % two_registers == 0
 
 
-def test_chunks_of_wide_layers_are_small_where_they_pay(monkeypatch):
-    """For the matrix unit, and for sparse samples, there are fewer."""
-    layers = layout.layer_table((784, 800, 800, 10), ("relu",) * 2)
-    monkeypatch.setattr(layout, "has_amx", lambda: False)
-    small, of_sparse = (np.diff(layout.chunk_bounds(layers, sparse)) for sparse in (False, True))
-    monkeypatch.setattr(layout, "has_amx", lambda: True)
-    of_amx = np.diff(layout.chunk_bounds(layers))
+def test_who_packs_derivatives(monkeypatch):
+    """Wide layers of dense samples, whose products are those of tiles; then chunks are small."""
+    wide, narrow = (layout.layer_table((784, n, n, 10), ("relu",) * 2) for n in (800, 400))
+    float32 = np.dtype(np.float32)
+    dense, sparse = as_matrix(np.ones((2, 784), "f")), as_matrix(scipy.sparse.csr_array((2, 784)))
+    monkeypatch.setattr(samples, "multiplies_by_amx", lambda dtype: False)
+    assert samples.packs_deltas(wide, dense, float32, 500)
+    assert not samples.packs_deltas(narrow, dense, float32, 500)
+    assert not samples.packs_deltas(wide, sparse, float32, 500)
+    monkeypatch.setattr(samples, "multiplies_by_amx", lambda dtype: dtype == np.float32)
+    assert not samples.packs_deltas(wide, dense, float32, 500)
+    assert samples.packs_deltas(wide, dense, float32, 50)  # too few for the unit
+    assert samples.packs_deltas(wide, dense, np.dtype(np.float64), 500)
+    small, large = (np.diff(layout.chunk_bounds(wide, in_panels)) for in_panels in (True, False))
     assert small.max() < 1.5 * 48 * 800
-    np.testing.assert_array_equal(of_sparse, of_amx)
-    assert of_amx.min() > 2 * small.max()
+    assert large.min() > 2 * small.max()

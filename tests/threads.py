@@ -46,10 +46,14 @@ class Restless(Pace):
 def derivatives_in_panels(patch, wide=1):
     """Pack the derivatives of layers from so many units on, for many small chunks."""
     patch.setattr(layout, "WIDE", wide)
+    patch.setattr(layout, "LEAST_INPUTS", 1)
     patch.setattr(layout, "ROWS_BY_PANELS", 1)
+    patch.setattr(layout, "ROWS_OF_A_WIDE_LAYER", 1)
     layout.layer_table.cache_clear()
-    yield
-    layout.layer_table.cache_clear()
+    try:
+        yield
+    finally:
+        layout.layer_table.cache_clear()
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class Memory(NamedTuple):
         return np.concatenate(pieces, axis=1)
 
     def take_over(self, other: Memory) -> None:
-        """Copy what another one holds, of a processor, say, on which chunks are larger."""
+        """Go on with what another memory holds, whose chunks may be cut elsewhere."""
         if np.array_equal(self.chunks, other.chunks):
             self.arrays[:], self.scalars[:] = other.arrays, other.scalars
             return

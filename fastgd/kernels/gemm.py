@@ -56,8 +56,10 @@ OFTEN = 48
 # Tiles of short registers have half as many rows and ask for rows of B twice as often; it matters
 # sooner whether these are in the first-level cache, where rows so far apart share a few lines.
 CROWDED_BYTES = 512
-PANEL_BYTES = 2 * VECTOR_BYTES  # of a row of a panel
-IN_PANELS = 0  # in place of the distance between columns: B was packed before, as panels
+PANEL_ROW_BYTES = 2 * VECTOR_BYTES
+# In place of the distance between columns of a B that was packed as panels before; in place of that
+# between rows there is then the number of rows of a panel.
+IN_PANELS = 0
 # Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
 ALIAS_BYTES, PADDING = 4096, 64
@@ -194,7 +196,7 @@ def _product_by_tiles(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, 
         m, n, a, b = n, m, b, a
         a_row, a_col, b_row, b_col = b_col, b_row, a_col, a_row
     one = array_at(c, 1, beta).dtype.type(1.0)
-    b_step = PANEL_BYTES // size if b_col == IN_PANELS else b_row
+    b_step = PANEL_ROW_BYTES // size if b_col == IN_PANELS else b_row
     rows = PACKED_ROWS if a_row == 1 or _falls_together(a_row, a_col, n, beta) else m
     for p in range(0, k, DEPTH):
         depth = smaller(DEPTH, k - p)

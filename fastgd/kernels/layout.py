@@ -25,7 +25,6 @@ from fastgd.kernels.aligned import (
     aligned_zeros,
     whole_lines,
 )
-from fastgd.kernels.amx import has_amx
 from fastgd.kernels.gemm import product_entries
 from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.network import losses_and_deltas_entry
@@ -44,6 +43,8 @@ ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
 # The derivatives of a wide layer are packed: in panels, once for all chunks, or for each chunk, and
 # then more rows make that worth it.  More are also worth a search in each sample, if it is sparse.
 WIDE, ROWS_BY_PANELS, ROWS_OF_A_WIDE_LAYER = 512, 48, 192
+# Inputs from which panels are used so often that they are worth it.  (10 % slower: 10 inputs.)
+LEAST_INPUTS = 192
 # Numbers in a row of a panel, on any CPU, or a multiple of them.
 PANEL_MULTIPLE = 32
 # Multiplications a step from which two threads may be worth it in a small network.
@@ -93,9 +94,9 @@ def layer_table(
     table["activation"] = [NAMES.index(name) for name in names]
     table["deltas"] = np.cumsum(table["n_out"]) - table["n_out"]
     table["dropout"][: len(dropout)] = dropout
-    is_wide = table["n_out"] >= WIDE
-    widths = np.where(is_wide, -(-table["n_out"] // PANEL_MULTIPLE) * PANEL_MULTIPLE, 0)
-    table["panels"] = np.where(is_wide, np.cumsum(widths) - widths, -1)
+    is_packed = (table["n_out"] >= WIDE) & (table["n_in"] >= LEAST_INPUTS)
+    widths = np.where(is_packed, whole_panels(table["n_out"]), 0)
+    table["panels"] = np.where(is_packed, np.cumsum(widths) - widths, -1)
     offset = 0
     for layer, name in zip(table, names, strict=True):
         layer["outputs"], offset = offset, offset + layer["n_out"]
@@ -144,11 +145,15 @@ def parameter_views(
     return coefs, intercepts
 
 
+def whole_panels(n_out: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Units of panels that hold those of a layer."""
+    return -(-n_out // PANEL_MULTIPLE) * PANEL_MULTIPLE
+
+
 @remembered
 def n_panel_units(layers: NDArray[Any]) -> int:
     """Numbers in the ``panels`` of a sample."""
-    last = layers[np.argmax(layers["panels"])]
-    return int(last["panels"] + -(-last["n_out"] // PANEL_MULTIPLE) * PANEL_MULTIPLE)
+    return int(whole_panels(layers["n_out"][layers["panels"] >= 0]).sum())
 
 
 @remembered
@@ -157,7 +162,7 @@ def multiplications(layers: NDArray[Any], n_rows: int) -> int:
     return 3 * n_rows * int((layers["n_in"] * layers["n_out"]).sum())
 
 
-def chunk_bounds(layers: NDArray[Any], is_sparse: bool = False) -> NDArray[np.int64]:
+def chunk_bounds(layers: NDArray[Any], in_panels: bool = False) -> NDArray[np.int64]:
     """Where the chunks of the parameter vector begin and end, shape (C + 1,).
 
     A chunk is what one thread computes the gradient of and updates at a time.  The chunks do not
@@ -167,8 +172,7 @@ def chunk_bounds(layers: NDArray[Any], is_sparse: bool = False) -> NDArray[np.in
     target = min(max(n // 8, SMALLEST_CHUNK), CHUNK_PARAMETERS)
     widest = int(layers["n_out"].max())
     if widest >= WIDE:
-        by_panels = HAS_TILES and not has_amx() and not is_sparse
-        target = max(target, widest * (ROWS_BY_PANELS if by_panels else ROWS_OF_A_WIDE_LAYER))
+        target = max(target, widest * (ROWS_BY_PANELS if in_panels else ROWS_OF_A_WIDE_LAYER))
     least = max(target // 2, 1)
     # An even number, so that two threads have the same to do.
     n_chunks = 2 * round(n / (2 * target)) or 1
@@ -234,13 +238,8 @@ def has_shares(layers: NDArray[Any], rows: int, dtype: np.dtype[Any], by_amx: bo
     return multiplications(layers, rows) >= WORTH_DEALING and (leave_cache or by_amx)
 
 
-def has_panels(layers: NDArray[Any], by_tiles: bool, by_amx: bool) -> bool:
-    """Whether derivatives are packed once for all chunks of the gradient, in wide layers."""
-    return by_tiles and not by_amx and bool((layers["panels"] >= 0).any())
-
-
 def set_for_training(
-    plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int, is_sparse: bool = False
+    plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int, in_panels: bool = False
 ) -> Plan:
     """Give the plan of a network what the way back needs besides.
 
@@ -252,11 +251,11 @@ def set_for_training(
     y_dtype : dtype
     n_gathered : int
         Number of features, if rows of a dense input will be gathered, else 0.
-    is_sparse : bool, default=False
-        Whether the input is sparse.
+    in_panels : bool, default=False
+        Whether the derivatives of wide layers are packed once for all chunks of the gradient.
     """
     layers, rows, dtype, y_dtype = plan["layers"], plan["rows"], plan.dtype, np.dtype(y_dtype)
-    chunks = chunk_bounds(layers, is_sparse)
+    chunks = chunk_bounds(layers, in_panels)
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
     squares_row = whole_lines(layers.size + 1)
@@ -264,7 +263,7 @@ def set_for_training(
         plan.set(shares=shares_of(-(-rows // loss_rows)), **even_out_entry())
     else:
         plan.set(deals_rows=multiplications(layers, rows) >= WORTH_DEALING)
-    if has_panels(layers, by_tiles=plan["pack"] != 0, by_amx=plan["pieces"] is not None):
+    if in_panels:
         plan.set(panels=aligned_empty(rows * n_panel_units(layers), dtype), **panels_entry(dtype))
     return plan.set(
         chunks=chunks,

@@ -19,7 +19,7 @@ from numba.core import types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
-from fastgd.kernels.gemm import PANEL_BYTES, gemm, gemm_by_panels
+from fastgd.kernels.gemm import PANEL_ROW_BYTES, gemm, gemm_by_panels
 from fastgd.kernels.packing import pack_panels
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import layer_at, plan_dtype, size_of
@@ -29,11 +29,10 @@ def _pack_deltas(plan, lo, hi):
     size = size_of(plan.real)
     for l in range(plan.n_layers):
         layer = layer_at(plan.layers, l)
-        # The gradient by the weights of sparse samples is no product.
-        if layer.panels >= 0 and (l > 0 or plan.indptr == 0):
+        if layer.panels >= 0:
             h = layer.n_out
             rows = plan.delta + (layer.deltas * plan.rows + lo * h) * size
-            panels = plan.panels + layer.panels * plan.rows * size + lo * PANEL_BYTES
+            panels = plan.panels + layer.panels * plan.rows * size + lo * PANEL_ROW_BYTES
             pack_panels(rows, h, hi - lo, h, panels, plan.rows, plan.real)
 
 
@@ -68,7 +67,7 @@ def gemm_by_deltas(plan, layer, lo, hi, a, kept, source, target, top, bottom):
     if layer.panels >= 0 and plan.panels != 0:
         gemm_by_panels(
             plan, bottom - top, h, hi - lo, a, 1, n_in,
-            plan.panels + layer.panels * plan.rows * size + lo * PANEL_BYTES, plan.rows,
+            plan.panels + layer.panels * plan.rows * size + lo * PANEL_ROW_BYTES, plan.rows,
             kept, source + at, h, target + at, h,
         )  # fmt: skip
         return

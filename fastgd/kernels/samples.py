@@ -13,7 +13,7 @@ from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import multiplies_by_amx, tasks_of_products
-from fastgd.kernels.layout import has_panels, has_shares, n_units, network_plan, set_for_training
+from fastgd.kernels.layout import has_shares, n_units, network_plan, set_for_training
 from fastgd.kernels.linalg import CSR, Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
@@ -44,10 +44,10 @@ def data_plan(
 
     ``gather`` says whether the samples will be taken in another order.
     """
-    is_sparse = isinstance(data.X, CSR)
-    n_gathered = data.X.n_features if gather and not is_sparse else 0
+    n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
+    in_panels = packs_deltas(layers, data.X, np.dtype(dtype), rows)
     plan = network_plan(layers, dtype, rows, by_amx=has_products_for_amx(layers, rows))
-    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered, is_sparse)
+    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered, in_panels)
     return set_samples(plan, data, n_samples, loss, alpha)
 
 
@@ -77,13 +77,23 @@ def tasks_of_plan(
     ]
     if has_shares(layers, rows, dtype, by_amx and multiplies_by_amx(dtype)):
         tasks.append(even_out_entry)
-    if has_panels(layers, HAS_TILES, by_amx and multiplies_by_amx(dtype)):
+    if packs_deltas(layers, data.X, dtype, rows):
         tasks.append(partial(panels_entry, dtype))
     if is_ours(type(loss)):
         tasks.append(partial(loss_part, loss, dtype, int(layers["n_out"][-1]), rows))
     tasks.append(partial(input_code, kind_of(data.X), dtype))
     names = {NAMES[place] for place in layers["activation"]}
     return [*tasks, *(partial(activation_addresses, name, dtype) for name in sorted(names))]
+
+
+def packs_deltas(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], rows: int) -> bool:
+    """Whether derivatives of wide layers are packed once for all chunks of the gradient.
+
+    The matrix unit and BLAS pack for themselves; in the rows of sparse samples each chunk searches.
+    """
+    by_amx = has_products_for_amx(layers, rows) and multiplies_by_amx(dtype)
+    has_wide = bool((layers["panels"] >= 0).any())
+    return has_wide and HAS_TILES and not by_amx and isinstance(X, Dense)
 
 
 def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:

@@ -21,9 +21,8 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastgd._record import checked
 from fastgd.kernels.aligned import PARAMETERS, aligned_copy
-from fastgd.kernels.layout import chunk_bounds, parameter_views
+from fastgd.kernels.layout import parameter_views
 from fastgd.kernels.limits import Limits
-from fastgd.kernels.linalg import CSR
 from fastgd.kernels.losses import is_loss
 from fastgd.kernels.shuffle import shuffle
 from fastgd.neural_network.deterministic import train_by_solver
@@ -434,7 +433,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
                     stacklevel=4,
                 )
             batch_size = int(min(self.batch_size, n_samples))
-        chunks = chunk_bounds(problem.layers, isinstance(problem.data.X, CSR))
+        chunks = problem.chunks(batch_size)
         optimizer: Any = getattr(self, "_optimizer", None) if incremental else None
         # A copy: if this fit fails, the next one goes on from where the last good one ended.
         optimizer = None if optimizer is None else optimizer.successor(rule, w, chunks)

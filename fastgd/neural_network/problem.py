@@ -10,10 +10,11 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from fastgd.kernels.layout import chunk_bounds
 from fastgd.kernels.linalg import CSR, Dense, kind_of
 from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.samples import data_plan, set_samples, tasks_of_plan
+from fastgd.kernels.samples import data_plan, packs_deltas, set_samples, tasks_of_plan
 from fastgd.solvers import Objective
 
 # Largest power of 2 of weights that are taken as they are.
@@ -57,6 +58,11 @@ class Problem(NamedTuple):
     def tasks(self, rows: int) -> list[Callable[[], Any]]:
         """What such a plan compiles, as tasks for whoever has time."""
         return tasks_of_plan(self.layers, self.data, self.loss, self.dtype, rows)
+
+    def chunks(self, rows: int) -> NDArray[np.int64]:
+        """Where such a plan cuts the parameters."""
+        in_panels = packs_deltas(self.layers, self.data.X, self.dtype, rows)
+        return chunk_bounds(self.layers, in_panels)
 
     def objective(self, x0: NDArray[Any] | None = None) -> Objective:
         return Objective(

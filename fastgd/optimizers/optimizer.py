@@ -108,9 +108,9 @@ class Optimizer:
         """A copy that goes on with ``rule``'s parameters; None if its memory is of another kind."""
         fresh = Optimizer(rule, w, chunks)
         mine, its = self.memory, fresh.memory
-        if type(rule) is not type(self.rule) or mine.n_arrays != its.n_arrays:
+        if type(rule) is not type(self.rule) or mine.chunks[-1] != its.chunks[-1]:
             return None
-        if mine.chunks[-1] != its.chunks[-1]:
+        if (mine.n_arrays, mine.n_scalars) != (its.n_arrays, its.n_scalars):
             return None
         fresh.rule, fresh.learning_rate = self.rule, self.learning_rate
         fresh.n_updates = self.n_updates
