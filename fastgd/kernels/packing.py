@@ -66,9 +66,9 @@ def _copy(builder: Any, vector: Vectors, source: Any, target: Any) -> None:
 
 @njit
 def pack_panels(b, b_row, k, n, panels, n_rows, like):
-    """Rows of B, ``k`` of its ``n`` columns, as rows of panels that are two registers wide.
+    """Some rows of B, ``k`` of them, of ``n`` columns, as rows of panels two registers wide.
 
-    The panels lie one after another, ``n_rows`` rows each, of which these are ``k``.
+    The panels lie one after another, of ``n_rows`` rows each.
     """
     size = size_of(like)
     two = 2 * VECTOR_BYTES // size
