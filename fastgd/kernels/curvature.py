@@ -52,11 +52,10 @@ def plans_of_direction(plans: list[Plan], loss: Any) -> list[Plan]:
         "bends": np.empty(n, dtype),
         "loss_curvature": loss_curvature_part(loss, dtype),
     }
-    delta = np.empty(n, dtype)
-    directions = [plan.copy().set(delta=delta) for plan in plans]
+    own = {"delta": np.empty(n, dtype)}
     if plans[0]["panels"] is not None:
-        panels = aligned_empty(plans[0]["panels"].size, dtype)
-        directions = [direction.set(panels=panels) for direction in directions]
+        own["panels"] = aligned_empty(plans[0]["panels"].size, dtype)
+    directions = [plan.copy().set(**own) for plan in plans]
     for plan, direction in zip(plans, directions, strict=True):
         plan.set(direction=direction.record, **shared)
     return directions

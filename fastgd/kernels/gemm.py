@@ -30,6 +30,7 @@ from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.amx import has_amx
 from fastgd.kernels.amx_product import LEAST_NUMBERS, ROOM_BYTES, product_by_amx
 from fastgd.kernels.packing import (
+    PANEL_ROW_BYTES,
     call_pack,
     copy_row,
     pack_signature,
@@ -56,7 +57,6 @@ OFTEN = 48
 # Tiles of short registers have half as many rows and ask for rows of B twice as often; it matters
 # sooner whether these are in the first-level cache, where rows so far apart share a few lines.
 CROWDED_BYTES = 512
-PANEL_ROW_BYTES = 2 * VECTOR_BYTES
 # In place of the distance between columns of a B that was packed as panels before; in place of that
 # between rows there is then the number of rows of a panel.
 IN_PANELS = 0

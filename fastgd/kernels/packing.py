@@ -15,6 +15,7 @@ from fastgd.kernels.plan import size_of, smaller
 from fastgd.kernels.tiles import TILE_ROWS
 from fastgd.kernels.vectors import VECTOR_BYTES, Vectors, shuffle
 
+PANEL_ROW_BYTES = 2 * VECTOR_BYTES
 TOGETHER = 4  # columns that are written without asking whether there are so many
 
 
@@ -71,7 +72,7 @@ def pack_panels(b, b_row, k, n, panels, n_rows, like):
     The panels lie one after another, of ``n_rows`` rows each.
     """
     size = size_of(like)
-    two = 2 * VECTOR_BYTES // size
+    two = PANEL_ROW_BYTES // size
     for j in range(0, n, two):
         panel, width = panels + j * n_rows * size, smaller(two, n - j)
         for p in range(k):

@@ -19,10 +19,16 @@ from numba.core import types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
-from fastgd.kernels.gemm import PANEL_ROW_BYTES, gemm, gemm_by_panels
-from fastgd.kernels.packing import pack_panels
+from fastgd.kernels.gemm import gemm, gemm_by_panels
+from fastgd.kernels.packing import PANEL_ROW_BYTES, pack_panels
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import layer_at, plan_dtype, size_of
+
+
+@njit
+def panels_of(plan, layer, row):
+    """Where the panels of a layer have a row of the batch."""
+    return plan.panels + layer.panels * plan.rows * plan.itemsize + row * PANEL_ROW_BYTES
 
 
 def _pack_deltas(plan, lo, hi):
@@ -32,8 +38,7 @@ def _pack_deltas(plan, lo, hi):
         if layer.panels >= 0:
             h = layer.n_out
             rows = plan.delta + (layer.deltas * plan.rows + lo * h) * size
-            panels = plan.panels + layer.panels * plan.rows * size + lo * PANEL_ROW_BYTES
-            pack_panels(rows, h, hi - lo, h, panels, plan.rows, plan.real)
+            pack_panels(rows, h, hi - lo, h, panels_of(plan, layer, lo), plan.rows, plan.real)
 
 
 def _signature(plan: Any) -> Any:
@@ -66,8 +71,7 @@ def gemm_by_deltas(plan, layer, lo, hi, a, kept, source, target, top, bottom):
     at = (layer.weights + top * h) * size
     if layer.panels >= 0 and plan.panels != 0:
         gemm_by_panels(
-            plan, bottom - top, h, hi - lo, a, 1, n_in,
-            plan.panels + layer.panels * plan.rows * size + lo * PANEL_ROW_BYTES, plan.rows,
+            plan, bottom - top, h, hi - lo, a, 1, n_in, panels_of(plan, layer, lo), plan.rows,
             kept, source + at, h, target + at, h,
         )  # fmt: skip
         return

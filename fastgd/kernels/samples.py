@@ -13,7 +13,7 @@ from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import multiplies_by_amx, tasks_of_products
-from fastgd.kernels.layout import has_shares, n_units, network_plan, set_for_training
+from fastgd.kernels.layout import has_shares, n_panel_units, n_units, network_plan, set_for_training
 from fastgd.kernels.linalg import CSR, Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
@@ -91,9 +91,9 @@ def packs_deltas(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], row
 
     The matrix unit and BLAS pack for themselves; in the rows of sparse samples each chunk searches.
     """
-    by_amx = has_products_for_amx(layers, rows) and multiplies_by_amx(dtype)
-    has_wide = bool((layers["panels"] >= 0).any())
-    return has_wide and HAS_TILES and not by_amx and isinstance(X, Dense)
+    if not (HAS_TILES and isinstance(X, Dense) and n_panel_units(layers) > 0):
+        return False
+    return not (multiplies_by_amx(dtype) and has_products_for_amx(layers, rows))
 
 
 def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:
