@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import joblib
-
 _lock = threading.Lock()
 _users: dict[object, int] = {}  # threads in use, by who asked for them
 
-_n_processors = functools.cache(joblib.cpu_count)
+
+@functools.cache
+def _n_processors() -> int:
+    import joblib  # which takes long to import, and who only compiles has no use for it
+
+    return int(joblib.cpu_count())
 
 
 def allowed_threads(n_jobs: int | None = None) -> int:

@@ -57,6 +57,15 @@ def sleep_unless(first, folder, name):
         time.sleep(1)
 
 
+def tell_of_blas(folder):
+    """A task that tells what its process has imported, and whether SciPy's BLAS can be."""
+    from numba.np.linalg import ensure_blas
+
+    imported = sorted({"numba.np.arraymath", "scipy.linalg"} & set(sys.modules))
+    ensure_blas()
+    (folder / "imported").write_text(json.dumps(imported))
+
+
 def fail(folder, name):
     note(folder, name)
     raise ValueError(name)
@@ -101,6 +110,12 @@ def test_a_process_that_dies_leaves_the_rest_to_the_other(folder):
     # What it had begun is done as well.
     assert len(done(folder)) == 23
     assert done(folder).count(os.getpid()) == 22
+
+
+def test_the_other_process_imports_a_blas_where_one_is_needed_and_only_there(folder):
+    process = second_process._start(partial(tell_of_blas, folder))
+    assert process.wait(SECONDS) == 0
+    assert json.loads((folder / "imported").read_text()) == ["numba.np.arraymath"]
 
 
 def test_threads_of_one_process_have_one_second_process(folder, monkeypatch):

@@ -9,6 +9,7 @@ from numba.core.compiler import Compiler
 
 from fastgd._jit.garbage import no_garbage_collection
 from fastgd._jit.libraries import InlinedLibrary, WholeLibrary
+from fastgd._jit.operators import remember_operators
 
 # What Numba does for code that ours is not: closures, ``with``, ``literally``, array expressions,
 # ``literal_unroll``, inlining of its own, exceptions that allocate, constant indices of what is no
@@ -48,6 +49,7 @@ def _compiler(library_class: type) -> type:
 
         def compile_extra(self, function: Any) -> Any:
             with no_garbage_collection():
+                remember_operators()
                 return super().compile_extra(function)
 
         def _compile_bytecode(self) -> Any:
