@@ -24,8 +24,10 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
+from numba.core.runtime import rtsys
 
 from fastgd._files import write_whole
+from fastgd._jit.garbage import no_garbage_collection
 from fastgd._jit.processor import compiles_for_this_processor
 
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -89,7 +91,6 @@ class KernelCache:
         path = self._data_path(sig, target_context.codegen())
         if path is None:
             return None
-        target_context.refresh()
         try:
             content = path.read_bytes()
         except OSError:
@@ -98,7 +99,10 @@ class KernelCache:
         # A damaged file must cost a compilation, never a fit: machine code is run as it is.
         if hashlib.sha256(payload).digest() != digest:
             return None
-        return self._impl.rebuild(target_context, pickle.loads(payload))  # type: ignore[union-attr]
+        with no_garbage_collection():
+            # All that it needs of what Numba sets up before it compiles, and a tenth of the time.
+            rtsys.initialize(target_context)
+            return self._impl.rebuild(target_context, pickle.loads(payload))  # type: ignore[union-attr]
 
     def holds(self, sig: Any, target_context: Any) -> bool:
         """Whether there is something for a signature, or nothing can be kept."""
