@@ -51,27 +51,35 @@ def test_what_is_remembered_is_what_is_looked_up(name):
 
 
 class Operator:
-    """Notes what it is asked for."""
+    """Notes what it is asked for; what it makes of ``in_python`` is not Numba's own."""
+
+    typing_key, in_python = "operator", (types.int64, types.int64)
 
     def __init__(self):
         self.asked = []
 
     def get_call_type(self, context, args, kws):
         self.asked.append(args)
-        return args
+        return None if args == (types.boolean,) else args
+
+    def get_impl_key(self, signature):
+        return "compiled" if signature == self.in_python else self.typing_key
 
 
-def test_numbers_and_arrays_are_looked_up_once_and_all_else_each_time():
-    remembering = Operator()
-    _remember(remembering)
-    numbers, array = (types.int64, types.float32), (VECTOR, types.int64)
+def test_what_is_remembered_is_looked_up_once_and_all_else_each_time():
+    operator = Operator()
+    _remember(operator)
+    numbers, array, nothing = (types.int64, types.float32), (VECTOR, types.int64), (types.boolean,)
     text, word = (types.int64, types.unicode_type), {"x": types.int64}
-    for _ in range(2):
-        for args, kws in (numbers, {}), (array, {}), (text, {}), (numbers, word):
-            assert remembering.get_call_type(CONTEXT, args, kws) == args
-    assert remembering.asked == [numbers, array, text, numbers, text, numbers]
-    remembering.get_call_type("another", numbers, {})
-    assert len(remembering.asked) == 7
+    for args, n_times in (numbers, 1), (array, 1), (text, 2), (operator.in_python, 2), (nothing, 2):
+        before = len(operator.asked)
+        for _ in range(2):
+            assert operator.get_call_type(CONTEXT, args, {}) == (None if args == nothing else args)
+        assert operator.asked[before:] == [args] * n_times
+    for context, kws in (CONTEXT, word), ("another", {}):
+        before = len(operator.asked)
+        operator.get_call_type(context, numbers, kws)
+        assert len(operator.asked) == before + 1
 
 
 def test_who_compiles_remembers():

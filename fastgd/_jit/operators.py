@@ -24,7 +24,7 @@ OPERATORS = {
     bool,
 }
 
-# Of anything else, what has been found once need not be all that there is.
+# Of other types what has been found once need not be all that there is.
 REMEMBERED = types.Number | types.Boolean | types.Array
 
 
@@ -37,14 +37,19 @@ def remember_operators() -> None:
 
 
 def _remember(function: Any) -> None:
-    look_up, found = function.get_call_type, {}
+    look_up = function.get_call_type
+    found: dict[Any, Any] = {}
 
     def get_call_type(context: Any, args: Any, kws: Any) -> Any:
         if kws or not all(isinstance(kind, REMEMBERED) for kind in args):
             return look_up(context, args, kws)
         key = (context, *args)
-        if key not in found:
-            found[key] = look_up(context, args, kws)
-        return found[key]
+        if key in found:
+            return found[key]
+        signature = look_up(context, args, kws)
+        # What is written in Python is compiled for each set of flags anew, while it is looked up.
+        if signature is not None and function.get_impl_key(signature) == function.typing_key:
+            found[key] = signature
+        return signature
 
     function.get_call_type = get_call_type
