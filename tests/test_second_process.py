@@ -272,12 +272,13 @@ def test_the_tasks_are_all_that_a_fit_compiles(tmp_path, fit):
     assert result["compiled"] == result["before"]
 
 
-def test_what_compiles_imports_no_scikit_learn():
+def test_what_compiles_imports_no_scikit_learn_and_its_kin():
     """Which would take the other process as long as all that it saves."""
     code = (
         "import sys; import fastgd.kernels.samples, fastgd.kernels.epoch, fastgd.kernels.network,"
         " fastgd.kernels.shuffle, fastgd.kernels.team, fastgd.losses, fastgd.optimizers;"
-        "print({'sklearn', 'scipy.optimize', 'scipy.special'} & set(sys.modules))"
+        "print({'sklearn', 'joblib', 'scipy.linalg', 'scipy.optimize', 'scipy.special'}"
+        " & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -100,7 +100,7 @@ class KernelCache:
         if hashlib.sha256(payload).digest() != digest:
             return None
         with no_garbage_collection():
-            # All that it needs of what Numba sets up before it compiles, and a tenth of the time.
+            # All that it needs of what Numba sets up to compile; the rest takes ten times as long.
             rtsys.initialize(target_context)
             return self._impl.rebuild(target_context, pickle.loads(payload))  # type: ignore[union-attr]
 

@@ -9,7 +9,7 @@ from numba.core.compiler import Compiler
 
 from fastgd._jit.garbage import no_garbage_collection
 from fastgd._jit.libraries import InlinedLibrary, WholeLibrary
-from fastgd._jit.operators import remember_operators
+from fastgd._jit.operators import operators_remembered
 
 # What Numba does for code that ours is not: closures, ``with``, ``literally``, array expressions,
 # ``literal_unroll``, inlining of its own, exceptions that allocate, constant indices of what is no
@@ -48,8 +48,7 @@ def _compiler(library_class: type) -> type:
             super().__init__(typingctx, targetctx, library, *others)
 
         def compile_extra(self, function: Any) -> Any:
-            with no_garbage_collection():
-                remember_operators()
+            with no_garbage_collection(), operators_remembered():
                 return super().compile_extra(function)
 
         def _compile_bytecode(self) -> Any:

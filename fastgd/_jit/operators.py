@@ -1,19 +1,18 @@
-"""What operators make of numbers is looked up once.
+"""What operators make of numbers is looked up once, while our code is compiled.
 
 To find that ``a + b`` of two float32 is a float32 Numba tries all that ``+`` may mean, dates and
-strings among it, and writes down why each of them is not meant; for each ``+`` in the code, and
+strings among them, and writes down why each of them is not meant; for each ``+`` in the code, and
 again when it emits code for it.  That is a sixth of the time to compile.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 from numba.core import types, utils
-from numba.core.registry import cpu_target
 
 OPERATORS = {
     *utils.BINOPS_TO_OPERATORS.values(),
@@ -24,32 +23,41 @@ OPERATORS = {
     bool,
 }
 
-# Of other types what has been found once need not be all that there is.
+# Other types, such as a user's own, may be given more meanings later.
 REMEMBERED = types.Number | types.Boolean | types.Array
 
-
-@functools.cache
-def remember_operators() -> None:
-    """Let Numba remember what operators make of numbers, and of arrays."""
-    for known in OPERATORS:
-        with contextlib.suppress(ValueError):  # one that compiled code does not have
-            _remember(cpu_target.typing_context.resolve_value_type(known))
+_look_up = types.Function.get_call_type
+_found: dict[Any, Any] = {}
 
 
-def _remember(function: Any) -> None:
-    look_up = function.get_call_type
-    found: dict[Any, Any] = {}
+@contextlib.contextmanager
+def operators_remembered() -> Iterator[None]:
+    """Within the block Numba remembers what operators make of numbers, and of arrays.
 
-    def get_call_type(context: Any, args: Any, kws: Any) -> Any:
-        if kws or not all(isinstance(kind, REMEMBERED) for kind in args):
-            return look_up(context, args, kws)
-        key = (context, *args)
-        if key in found:
-            return found[key]
-        signature = look_up(context, args, kws)
-        # What is written in Python is compiled for each set of flags anew, while it is looked up.
-        if signature is not None and function.get_impl_key(signature) == function.typing_key:
-            found[key] = signature
+    Numba compiles in one thread at a time, so nobody else's code is compiled meanwhile.
+    """
+    if "get_call_type" in vars(types.Function):
+        yield  # within another such block
+        return
+    types.Function.get_call_type = _get_call_type  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del types.Function.get_call_type
+
+
+def _get_call_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
+    is_one = self.typing_key in OPERATORS and not kws
+    if not is_one or not all(isinstance(kind, REMEMBERED) for kind in args):
+        return _look_up(self, context, args, kws)
+    key = (self._code, context, *args)
+    signature = _found.get(key)
+    if signature is not None:
+        # As a look-up does, for who asks next by which code it is done.
+        self._impl_keys[signature.args] = self.typing_key
         return signature
-
-    function.get_call_type = get_call_type
+    signature = _look_up(self, context, args, kws)
+    # What is written in Python is compiled for each set of flags anew, while it is looked up.
+    if signature is not None and self.get_impl_key(signature) == self.typing_key:
+        _found[key] = signature
+    return signature

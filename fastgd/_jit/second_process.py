@@ -26,14 +26,15 @@ Tasks = Sequence[Callable[[], Any]]
 
 # First where modules are, then what to do, which is in one of them.  No collections of garbage,
 # which find none, and no orderly end, which nobody needs: a tenth of a second each.  SciPy's BLAS,
-# which Numba looks for when it begins, and again where it is needed, takes two to import.
+# which Numba looks for when it begins, takes two; our code looks for it again where it needs one.
 SCRIPT = """
 import gc, os, pickle, sys
 gc.disable()
 sys.path[:] = pickle.load(sys.stdin.buffer)
-sys.modules["scipy.linalg"] = None
+sys.modules.setdefault("scipy.linalg")
 import numba.np.arraymath
-del sys.modules["scipy.linalg"]
+if sys.modules["scipy.linalg"] is None:
+    del sys.modules["scipy.linalg"]
 pickle.load(sys.stdin.buffer)()
 os._exit(0)
 """
