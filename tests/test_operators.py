@@ -80,8 +80,7 @@ def test_what_is_remembered_is_looked_up_once_and_all_else_each_time(monkeypatch
         (add, "another", numbers, {}),
         (add, CONTEXT, numbers, {"x": types.int64}),
         (function(2, operator.add), CONTEXT, numbers, {}),
-        (function(1, range), CONTEXT, numbers, {}),
-        (function(1, range), CONTEXT, numbers, {}),
+        *[(function(1, range), CONTEXT, numbers, {})] * 2,
     ):
         asked.clear()
         operators._get_call_type(*other)
@@ -103,7 +102,6 @@ import operator
 
 import numba
 import numpy as np
-from numba.core import types
 
 from fastgd._jit import njit, operators
 

@@ -47,8 +47,8 @@ def operators_remembered() -> Iterator[None]:
 
 
 def _get_call_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
-    is_one = self.typing_key in OPERATORS and not kws
-    if not is_one or not all(isinstance(kind, REMEMBERED) for kind in args):
+    may_remember = self.typing_key in OPERATORS and not kws
+    if not (may_remember and all(isinstance(kind, REMEMBERED) for kind in args)):
         return _look_up(self, context, args, kws)
     key = (self._code, context, *args)
     signature = _found.get(key)
