@@ -30,9 +30,12 @@ from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.amx import has_amx
 from fastgd.kernels.amx_product import LEAST_NUMBERS, ROOM_BYTES, product_by_amx
 from fastgd.kernels.packing import (
+    FAR_BYTES,
+    IN_PANELS,
     PANEL_ROW_BYTES,
     call_pack,
     copy_row,
+    is_far,
     pack_signature,
     pack_tiles,
     pack_transposed,
@@ -47,19 +50,13 @@ from fastgd.kernels.tiles import (
     column_of_tiles,
     tiles_signature,
 )
-from fastgd.kernels.vectors import SHORT_REGISTERS, VECTOR_BYTES
+from fastgd.kernels.vectors import VECTOR_BYTES
+from fastgd.kernels.zeros import call_columns_without_zeros, zeros_entry
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
 PACKED_ROWS = 22 * TILE_ROWS  # of A at a time
 PANELS = 4  # of B, that are packed together
-FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
-OFTEN = 48
-# Tiles of short registers have half as many rows and ask for rows of B twice as often; it matters
-# sooner whether these are in the first-level cache, where rows so far apart share a few lines.
-CROWDED_BYTES = 512
-# In place of the distance between columns of a B that was packed as panels before; in place of that
-# between rows there is then the number of rows of a panel.
-IN_PANELS = 0
+OFTEN = 48  # rows or columns of C
 # Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
 ALIAS_BYTES, PADDING = 4096, 64
@@ -106,12 +103,6 @@ def _falls_together(a_row, a_col, n, like):
     return a_col == 1 and a_row * size_of(like) % ALIAS_BYTES == 0 and n >= 4 * OFTEN
 
 
-@njit
-def _is_far(step):
-    """Whether rows of B, so many bytes apart, push each other out of the first-level cache."""
-    return step > FAR_BYTES or (SHORT_REGISTERS and step % CROWDED_BYTES == 0)
-
-
 @njit(inline=True)
 def _width(m, n, b_col, size):
     """How many of ``n`` columns of C are computed together."""
@@ -126,8 +117,16 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
     size = size_of(beta)
     two = 2 * VECTOR_BYTES // size
     panel, packed = plan.panel, plan.packed
+    j = 0
+    if plan.columns_without_zeros != 0:
+        j = call_columns_without_zeros(
+            plan.columns_without_zeros, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta,
+            d, d_row, c, c_row,
+        )  # fmt: skip
+        if j == n:
+            return
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
-    far_b = b_col == 1 and m >= OFTEN and _is_far(b_row * size)
+    far_b = b_col == 1 and m >= OFTEN and is_far(b_row * size)
     rows = TILE_ROWS if far_a else m
     if far_a:
         pack_tiles(m, k, a, a_col, packed, beta)
@@ -141,7 +140,6 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
                     beta,
                 )  # fmt: skip
         a, a_row = packed, row
-    j = 0
     while j < n:
         width = _width(m, n - j, b_col, size)
         columns, row = b + j * b_col * size, b_row
@@ -279,6 +277,7 @@ def product_entries(
     depth, lanes = min(longest, DEPTH), VECTOR_BYTES // dtype.itemsize
     entries = {
         **product_code(dtype, by_blas),
+        **({} if by_blas else zeros_entry(dtype)),
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }

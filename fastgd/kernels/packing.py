@@ -13,10 +13,23 @@ from fastgd._jit import njit
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import size_of, smaller
 from fastgd.kernels.tiles import TILE_ROWS
-from fastgd.kernels.vectors import VECTOR_BYTES, Vectors, shuffle
+from fastgd.kernels.vectors import SHORT_REGISTERS, VECTOR_BYTES, Vectors, shuffle
 
 PANEL_ROW_BYTES = 2 * VECTOR_BYTES
 TOGETHER = 4  # columns that are written without asking whether there are so many
+FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
+# Tiles of short registers have half as many rows and ask for rows of B twice as often; it matters
+# sooner whether these are in the first-level cache, where rows so far apart share a few lines.
+CROWDED_BYTES = 512
+# In place of the distance between columns of a B that was packed as panels before; in place of that
+# between rows there is then the number of rows of a panel.
+IN_PANELS = 0
+
+
+@njit
+def is_far(step):
+    """Whether rows of B, so many bytes apart, push each other out of the first-level cache."""
+    return step > FAR_BYTES or (SHORT_REGISTERS and step % CROWDED_BYTES == 0)
 
 
 @intrinsic

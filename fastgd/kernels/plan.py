@@ -116,6 +116,7 @@ NUMBERS = (
     "product_by_tiles",  # of the one to which a product by the matrix unit leaves what is small
     "tiles",  # of the code that it is made of; nowhere: BLAS
     "pack",  # of what transposes columns
+    "columns_without_zeros",  # of what leaves out zeros; nowhere: no product is so large
     "pack_deltas",  # of what fills the panels
     "losses_and_deltas",  # of what passes a batch through the network, there and back
     "rank",  # of the thread that this plan is for

@@ -82,7 +82,7 @@ TOGETHER = 3
 FEW = 4
 
 
-def _hidden(builder: Any, value: Any) -> Any:
+def hidden(builder: Any, value: Any) -> Any:
     """The same value; the compiler does not know how it came about."""
     kind = ir.FunctionType(value.type, [value.type])
     return builder.asm(kind, "", "=r,0", [value], side_effect=False)
@@ -112,7 +112,7 @@ def _sum_over_k(
     for i in range(n_rows):
         if i % TOGETHER == 0:
             above = builder.gep(column_of_a, [builder.mul(ir.Constant(i64, i), a_row)])
-            above = _hidden(builder, above) if n_rows > FEW else above
+            above = hidden(builder, above) if n_rows > FEW else above
         row = builder.mul(ir.Constant(i64, i % TOGETHER), a_row)
         of_a = vector.broadcast(builder.load(builder.gep(above, [row])))
         products = [builder.fmul(of_a, x, flags=fused) for x in of_b]
