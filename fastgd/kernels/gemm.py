@@ -33,9 +33,11 @@ from fastgd.kernels.packing import (
     FAR_BYTES,
     IN_PANELS,
     PANEL_ROW_BYTES,
+    PANELS,
     call_pack,
     copy_row,
     is_far,
+    pack_panels,
     pack_signature,
     pack_tiles,
     pack_transposed,
@@ -51,11 +53,10 @@ from fastgd.kernels.tiles import (
     tiles_signature,
 )
 from fastgd.kernels.vectors import VECTOR_BYTES
-from fastgd.kernels.zeros import call_columns_without_zeros, zeros_entry
+from fastgd.kernels.zeros import call_columns_without_zeros, zeros_entries
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
 PACKED_ROWS = 22 * TILE_ROWS  # of A at a time
-PANELS = 4  # of B, that are packed together
 OFTEN = 48  # rows or columns of C
 # Rows that lie a multiple of this apart fall into the same few lines of the first-level cache, more
 # of them in a tile than there are; so they are copied to where they lie one line farther apart.
@@ -149,15 +150,9 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
             call_pack(plan.pack, columns, b_col, k, width, panel, beta)
             columns, row = panel, two
         elif far_b:
-            # Several panels at once: the rows lie far apart, and each way there is long.
             part = j // two % PANELS
             if part == 0:
-                for p in range(k):
-                    for q in range(0, smaller(PANELS * two, n - j), two):
-                        copy_row(
-                            columns + (p * b_row + q) * size, panel + (q * k + p * two) * size,
-                            smaller(two, n - j - q), beta,
-                        )  # fmt: skip
+                pack_panels(columns, b_row, k, smaller(PANELS * two, n - j), panel, k, beta)
             columns, row = panel + part * two * k * size, two
         for i in range(0, m, rows):
             call_tiles(
@@ -277,7 +272,7 @@ def product_entries(
     depth, lanes = min(longest, DEPTH), VECTOR_BYTES // dtype.itemsize
     entries = {
         **product_code(dtype, by_blas),
-        **({} if by_blas else zeros_entry(dtype)),
+        **({} if by_blas else zeros_entries(dtype, depth)),
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }

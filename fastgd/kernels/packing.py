@@ -16,6 +16,7 @@ from fastgd.kernels.tiles import TILE_ROWS
 from fastgd.kernels.vectors import SHORT_REGISTERS, VECTOR_BYTES, Vectors, shuffle
 
 PANEL_ROW_BYTES = 2 * VECTOR_BYTES
+PANELS = 4  # of B, that are packed together
 TOGETHER = 4  # columns that are written without asking whether there are so many
 FAR_BYTES = 2048  # rows that lie farther apart than this are packed, if they are used often enough
 # Tiles of short registers have half as many rows and ask for rows of B twice as often; it matters
@@ -86,10 +87,13 @@ def pack_panels(b, b_row, k, n, panels, n_rows, like):
     """
     size = size_of(like)
     two = PANEL_ROW_BYTES // size
-    for j in range(0, n, two):
-        panel, width = panels + j * n_rows * size, smaller(two, n - j)
+    # Several panels at once: the rows lie far apart, and each way there is long.
+    for start in range(0, n, PANELS * two):
+        stop = smaller(start + PANELS * two, n)
         for p in range(k):
-            copy_row(b + (p * b_row + j) * size, panel + p * two * size, width, like)
+            for j in range(start, stop, two):
+                place = panels + (j * n_rows + p * two) * size
+                copy_row(b + (p * b_row + j) * size, place, smaller(two, n - j), like)
 
 
 @njit(inline=True)

@@ -80,6 +80,7 @@ ARRAYS = (
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
     "panel",  # room for columns of a matrix; one per thread
     "packed",  # room for rows of a matrix; one per thread
+    "masks",  # room for those of the zeros of a matrix, and for sums; one per thread
     "pieces",  # room for numbers of both as the matrix unit takes them; one per thread
     "counters",  # of the team
     "shares",  # of the blocks of a batch, as the members are fast; nowhere: all equal

@@ -1,0 +1,116 @@
+"""Which numbers of a matrix are not 0: a bit for each, in words of 64 of them.
+
+The masks of a row of A, or of a column of its transpose, say which terms its sums have.  They lie
+word after word, and for each word all rows one after another.  A NaN is not 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.core.extending import intrinsic
+
+from fastgd._jit import njit
+from fastgd.kernels.plan import array_at, size_of, smaller
+
+WORD = 64  # bits
+WORD_BYTES = 8
+FEW = 8  # rows whose masks are found together, where the numbers of a row lie apart
+# Rows that are looked at, and the share of zeros in them from which all are left out.
+LOOKS, ENOUGH = 4, 0.3
+
+
+@intrinsic
+def _mask_of_word(typingctx, address, n_before, like):
+    """Mask of 64 numbers side by side, without the first ``n_before``."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.lshr(_mask(context, builder, like, args[0], WORD), args[1])
+
+    return types.int64(types.intp, types.intp, like), codegen
+
+
+@intrinsic
+def _mask_of_few(typingctx, address, like):
+    """Mask of FEW numbers side by side."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _mask(context, builder, like, args[0], FEW)
+
+    return types.uint8(types.intp, like), codegen
+
+
+def _mask(context: Any, builder: Any, like: Any, address: Any, n: int) -> Any:
+    kind = ir.VectorType(context.get_value_type(like), n)
+    place = builder.inttoptr(address, kind.as_pointer())
+    numbers = builder.load(place, align=like.bitwidth // 8)
+    differ = builder.fcmp_unordered("!=", numbers, ir.Constant(kind, [0.0] * n))
+    return builder.bitcast(differ, ir.IntType(n))
+
+
+@intrinsic
+def _turn(typingctx, few, masks):
+    """From 64 masks of FEW numbers make FEW masks of 64; both are addresses."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, word = ir.VectorType(ir.IntType(FEW), WORD), ir.IntType(WORD)
+        values = builder.load(builder.inttoptr(args[0], kind.as_pointer()), align=1)
+        masks = builder.inttoptr(args[1], word.as_pointer())
+        zero = ir.Constant(kind, [0] * WORD)
+        # The highest bit of each, which is its sign; then the next one takes its place.
+        for row in reversed(range(FEW)):
+            mask = builder.bitcast(builder.icmp_signed("<", values, zero), word)
+            builder.store(mask, builder.gep(masks, [ir.Constant(word, row)]))
+            values = builder.add(values, values)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@njit
+def find_masks(m, k, a, a_row, a_col, masks, room, like):
+    """Write the masks of A (m, k) to the address ``masks``.
+
+    ``a_row`` or ``a_col`` is 1; then m is at least FEW, or k at least WORD.  There is ``room`` for
+    a word of bytes.
+    """
+    size, few = size_of(like), array_at(room, WORD, np.uint8(0))
+    for word in range(0, k, WORD):
+        target = masks + word // WORD * m * WORD_BYTES
+        if a_col == 1:
+            start = smaller(word, k - WORD)
+            found = array_at(target, m, np.int64(0))
+            for i in range(m):
+                found[i] = _mask_of_word(a + (i * a_row + start) * size, word - start, like)
+        else:
+            n_terms = smaller(WORD, k - word)
+            few[n_terms:] = 0
+            for i in range(0, m, FEW):
+                row = smaller(i, m - FEW)
+                for p in range(n_terms):
+                    few[p] = _mask_of_few(a + ((word + p) * a_col + row) * size, like)
+                _turn(room, target + row * WORD_BYTES)
+
+
+@njit(reduction=True)
+def _n_zeros(x):
+    total = 0
+    for i in range(x.size):
+        total += x[i] == 0
+    return total
+
+
+@njit
+def has_zeros(m, k, a, a_row, a_col, like):
+    """Whether A (m, k) has so many zeros, as far as some rows tell, or columns of a transposed."""
+    n, length, step = m, k, a_row
+    if a_col != 1:
+        n, length, step = k, m, a_col
+    total = 0
+    for look in range(LOOKS):
+        start = look * n // LOOKS * step * size_of(like)
+        total += _n_zeros(array_at(a + start, length, like))
+    return total >= ENOUGH * LOOKS * length
