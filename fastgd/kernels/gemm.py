@@ -53,7 +53,7 @@ from fastgd.kernels.tiles import (
     tiles_signature,
 )
 from fastgd.kernels.vectors import VECTOR_BYTES
-from fastgd.kernels.zeros import call_columns_without_zeros, zeros_entries
+from fastgd.kernels.zeros import call_without_zeros, zeros_entries
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
 PACKED_ROWS = 22 * TILE_ROWS  # of A at a time
@@ -119,13 +119,21 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
     two = 2 * VECTOR_BYTES // size
     panel, packed = plan.panel, plan.packed
     j = 0
-    if plan.columns_without_zeros != 0:
-        j = call_columns_without_zeros(
-            plan.columns_without_zeros, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta,
-            d, d_row, c, c_row,
+    if plan.without_zeros != 0:
+        done = call_without_zeros(
+            plan.without_zeros, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
+            c, c_row,
         )  # fmt: skip
-        if j == n:
+        if done == n or done == -m:
             return
+        i = larger(-done, 0)
+        j, m, a, d, c = (
+            larger(done, 0),
+            m - i,
+            a + i * a_row * size,
+            d + i * d_row * size,
+            c + i * c_row * size,
+        )
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
     far_b = b_col == 1 and m >= OFTEN and is_far(b_row * size)
     rows = TILE_ROWS if far_a else m

@@ -19,8 +19,7 @@ from fastgd.kernels.plan import array_at, size_of, smaller
 WORD = 64  # bits
 WORD_BYTES = 8
 FEW = 8  # rows whose masks are found together, where the numbers of a row lie apart
-# Rows that are looked at, and the share of zeros in them from which all are left out.
-LOOKS, ENOUGH = 4, 0.3
+LOOKS = 4  # rows that tell whether there are many zeros
 
 
 @intrinsic
@@ -71,15 +70,15 @@ def _turn(typingctx, few, masks):
 
 
 @njit
-def find_masks(m, k, a, a_row, a_col, masks, room, like):
-    """Write the masks of A (m, k) to the address ``masks``.
+def find_masks(m, k, a, a_row, a_col, masks, n_rows, room, like):
+    """Write the masks of A (m, k), some of ``n_rows`` rows, to the address ``masks``.
 
     ``a_row`` or ``a_col`` is 1; then m is at least FEW, or k at least WORD.  There is ``room`` for
     a word of bytes.
     """
     size, few = size_of(like), array_at(room, WORD, np.uint8(0))
     for word in range(0, k, WORD):
-        target = masks + word // WORD * m * WORD_BYTES
+        target = masks + word // WORD * n_rows * WORD_BYTES
         if a_col == 1:
             start = smaller(word, k - WORD)
             found = array_at(target, m, np.int64(0))
@@ -104,8 +103,11 @@ def _n_zeros(x):
 
 
 @njit
-def has_zeros(m, k, a, a_row, a_col, like):
-    """Whether A (m, k) has so many zeros, as far as some rows tell, or columns of a transposed."""
+def has_zeros(share, m, k, a, a_row, a_col, like):
+    """Whether A (m, k) has a share of zeros, as far as a few rows tell.
+
+    Of a transposed A these are columns.
+    """
     n, length, step = m, k, a_row
     if a_col != 1:
         n, length, step = k, m, a_col
@@ -113,4 +115,4 @@ def has_zeros(m, k, a, a_row, a_col, like):
     for look in range(LOOKS):
         start = look * n // LOOKS * step * size_of(like)
         total += _n_zeros(array_at(a + start, length, like))
-    return total >= ENOUGH * LOOKS * length
+    return total >= share * LOOKS * length

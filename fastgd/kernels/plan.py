@@ -80,7 +80,8 @@ ARRAYS = (
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
     "panel",  # room for columns of a matrix; one per thread
     "packed",  # room for rows of a matrix; one per thread
-    "masks",  # room for those of the zeros of a matrix, and for sums; one per thread
+    "masks",  # room for those of the zeros of a matrix; one per thread
+    "sums",  # room for some rows of a product; one per thread
     "pieces",  # room for numbers of both as the matrix unit takes them; one per thread
     "counters",  # of the team
     "shares",  # of the blocks of a batch, as the members are fast; nowhere: all equal
@@ -117,7 +118,7 @@ NUMBERS = (
     "product_by_tiles",  # of the one to which a product by the matrix unit leaves what is small
     "tiles",  # of the code that it is made of; nowhere: BLAS
     "pack",  # of what transposes columns
-    "columns_without_zeros",  # of what leaves out zeros; nowhere: no product is so large
+    "without_zeros",  # of what leaves out zeros; nowhere: no product is so large
     "pack_deltas",  # of what fills the panels
     "losses_and_deltas",  # of what passes a batch through the network, there and back
     "rank",  # of the thread that this plan is for

@@ -38,6 +38,8 @@ COLUMNS_BYTES = REGISTERS * VECTOR_BYTES
 ROWS = 64  # whose sums are kept from one word of terms to the next
 # Rows of C from which B is packed, and whose masks are found at a time.
 OFTEN, MOST_ROWS = 24, 1024
+# Shares of zeros: more if C has to be transposed.
+ENOUGH_OF_A, ENOUGH_OF_B = 0.3, 0.4
 
 I64 = ir.IntType(64)
 
@@ -123,69 +125,154 @@ def _lowest_bit(builder: Any, bits: Any) -> Any:
     return builder.call(function, [bits, ir.Constant(flag, 1)])
 
 
+@intrinsic
+def _write_row(typingctx, source, n, beta, d, c):
+    """``n`` numbers of a row of C, at most two registers: those at ``source``, + beta · D."""
+    lanes = VECTOR_BYTES * 8 // beta.bitwidth
+    i = types.intp
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
+        source, n, beta, d, c = args
+        element = context.get_value_type(sig.args[2])
+        source, d, c = (builder.inttoptr(x, element.as_pointer()) for x in (source, d, c))
+        nothing, two = ir.Constant(I64, 0), ir.Constant(I64, 2 * lanes)
+
+        def write(vector: Vectors) -> None:
+            row = [vector.load(source, v) for v in range(2)]
+            store_sums(builder, vector, element, [row], beta, d, nothing, c, nothing)
+
+        with builder.if_else(builder.icmp_signed("==", n, two)) as (then, otherwise):
+            with then:
+                write(Vectors(builder, element, lanes, 2, two, masked=False))
+            with otherwise:
+                write(Vectors(builder, element, lanes, 2, n))
+
+    return types.void(i, i, beta, i, i), codegen
+
+
 @njit
 def _sum_rows(
-    plan, n_rows, first, last, k, a, a_row, a_col, b, b_row, b_panel, sums, beta, d, d_row,
-    c, c_row,
-):  # fmt: skip
-    """The rows ``first`` to ``last`` of one group of columns of C, whose first element is ``c``."""
-    size = size_of(beta)
-    zero = array_at(c, 1, beta).dtype.type(0.0)
-    for word in range(0, k, WORD):
-        is_last = word + WORD >= k
-        for i in range(first, last):
-            so_far = sums + (i - first) * COLUMNS_BYTES
-            _sum_row(
-                int64_at(plan.masks, word // WORD * n_rows + i),
-                a + (i * a_row + word * a_col) * size, a_col,
-                b + word * b_row * size, b_row, b_panel, so_far if word > 0 else 0,
-                beta if is_last else zero, d + i * d_row * size,
-                c + i * c_row * size if is_last else so_far,
-            )  # fmt: skip
-
-
-def _columns_without_zeros(
-    plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row
+    masks, n_rows, a, a_row, a_col, b, b_row, b_panel, is_first, sums, beta, d, d_row, c, c_row
 ):
+    """Rows of C, REGISTERS long, over one word of terms; see ``_sum_row``."""
+    size = size_of(beta)
+    for i in range(n_rows):
+        _sum_row(
+            int64_at(masks, i), a + i * a_row * size, a_col, b, b_row, b_panel,
+            0 if is_first else sums + i * COLUMNS_BYTES, beta, d + i * d_row * size,
+            c + i * c_row * size,
+        )  # fmt: skip
+
+
+@njit
+def _columns(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+    """``n`` columns of C, whole groups, of an A with zeros; m is at most MOST_ROWS."""
     size = size_of(beta)
     two, columns = 2 * VECTOR_BYTES // size, COLUMNS_BYTES // size
-    if n < columns or k < WORD or m < FEW or not has_zeros(m, k, a, a_row, a_col, beta):
-        return 0
-    sums = plan.masks + (k + WORD - 1) // WORD * MOST_ROWS * WORD_BYTES
-    done = n // columns * columns
-    for top in range(0, m, MOST_ROWS):
-        n_rows = smaller(MOST_ROWS, m - top)
-        rows, step = a + top * a_row * size, a_col
-        if a_col != 1 and is_far(a_col * size):
-            # The numbers of a row lie in as many pages, and in a few lines of the cache.
-            rows, step = plan.packed, n_rows
-            for p in range(k):
-                copy_to(
-                    array_at(rows + p * step * size, step, beta),
-                    array_at(a + (p * a_col + top) * size, step, beta),
-                )
-        find_masks(n_rows, k, rows, a_row, step, plan.masks, sums, beta)
-        for j in range(0, done, columns):
-            group, row, panel = b + j * b_col * size, b_row, two
-            if b_col == IN_PANELS:
-                group, row, panel = b + j * b_row * size, two, b_row * two
-            elif b_col != 1:
-                for q in range(0, columns, two):
-                    call_pack(
-                        plan.pack, group + q * b_col * size, b_col, k, two,
-                        plan.panel + q * k * size, beta,
-                    )  # fmt: skip
-                group, row, panel = plan.panel, two, k * two
-            elif n_rows >= OFTEN and is_far(b_row * size):
-                pack_panels(group, b_row, k, columns, plan.panel, k, beta)
-                group, row, panel = plan.panel, two, k * two
-            for first in range(0, n_rows, ROWS):
-                _sum_rows(
-                    plan, n_rows, first, smaller(first + ROWS, n_rows), k, rows, a_row, step,
-                    group, row, panel, sums, beta, d + (top * d_row + j) * size, d_row,
-                    c + (top * c_row + j) * size, c_row,
+    masks, sums, zero = plan.masks, plan.sums, array_at(c, 1, beta).dtype.type(0.0)
+    if a_col != 1 and is_far(a_col * size):
+        # The numbers of a row lie in as many pages, and in a few lines of the cache.
+        for p in range(k):
+            copied = array_at(plan.packed + p * m * size, m, beta)
+            copy_to(copied, array_at(a + p * a_col * size, m, beta))
+        a, a_col = plan.packed, m
+    find_masks(m, k, a, a_row, a_col, masks, m, sums, beta)
+    for j in range(0, n, columns):
+        group, row, panel = b + j * b_col * size, b_row, two
+        if b_col == IN_PANELS:
+            group, row, panel = b + j * b_row * size, two, b_row * two
+        elif b_col != 1:
+            for q in range(0, columns, two):
+                call_pack(
+                    plan.pack, group + q * b_col * size, b_col, k, two, plan.panel + q * k * size,
+                    beta,
                 )  # fmt: skip
-    return done
+            group, row, panel = plan.panel, two, k * two
+        elif m >= OFTEN and is_far(b_row * size):
+            pack_panels(group, b_row, k, columns, plan.panel, k, beta)
+            group, row, panel = plan.panel, two, k * two
+        for i in range(0, m, ROWS):
+            for word in range(0, k, WORD):
+                is_last = word + WORD >= k
+                _sum_rows(
+                    masks + (word // WORD * m + i) * WORD_BYTES, smaller(ROWS, m - i),
+                    a + (i * a_row + word * a_col) * size, a_row, a_col,
+                    group + word * row * size, row, panel, word == 0, sums,
+                    beta if is_last else zero, d + (i * d_row + j) * size, d_row,
+                    c + (i * c_row + j) * size if is_last else sums, c_row if is_last else columns,
+                )  # fmt: skip
+
+
+@njit
+def _rows(plan, m, n, k, a, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+    """``m`` rows of C, whole groups, of a transposed A and a B with zeros; n is at most MOST_ROWS.
+
+    Of the transpose of C they are columns.
+    """
+    size = size_of(beta)
+    two, columns = 2 * VECTOR_BYTES // size, COLUMNS_BYTES // size
+    masks, sums, zero = plan.masks, plan.sums, array_at(c, 1, beta).dtype.type(0.0)
+    row, panel, next_group = a_col, two, columns
+    if is_far(a_col * size):
+        pack_panels(a, a_col, k, m, plan.packed, k, beta)
+        a, row, panel, next_group = plan.packed, two, k * two, k * columns
+    step, next_strip = (two, b_row * two) if b_col == IN_PANELS else (b_row, two)
+    for j in range(0, n, two):
+        # Behind the last one of several panels there is room for a whole one.
+        first = j if b_col == IN_PANELS else smaller(j, n - two)
+        find_masks(
+            two, k, b + (first // two * next_strip + first % two) * size, 1, step,
+            masks + first * WORD_BYTES, n, sums, beta,
+        )  # fmt: skip
+    for left in range(0, n, ROWS):
+        right = smaller(left + ROWS, n)
+        for i in range(0, m, columns):
+            for word in range(0, k, WORD):
+                for j in range(left, right, two):
+                    so_far = sums + (j - left) * COLUMNS_BYTES
+                    _sum_rows(
+                        masks + (word // WORD * n + j) * WORD_BYTES, smaller(two, right - j),
+                        b + (j // two * next_strip + word * step) * size, 1, step,
+                        a + (i // columns * next_group + word * row) * size, row, panel,
+                        word == 0, so_far, zero, so_far, 0, so_far, columns,
+                    )  # fmt: skip
+            for j in range(left, right, two):
+                width = smaller(two, right - j)
+                turned = sums + (j - left) * COLUMNS_BYTES
+                call_pack(plan.pack, turned, columns, columns, width, plan.panel, beta)
+                for p in range(columns):
+                    _write_row(
+                        plan.panel + p * two * size, width, beta, d + ((i + p) * d_row + j) * size,
+                        c + ((i + p) * c_row + j) * size,
+                    )  # fmt: skip
+
+
+def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+    size = size_of(beta)
+    two, columns = 2 * VECTOR_BYTES // size, COLUMNS_BYTES // size
+    if k < WORD:
+        return 0
+    if n >= columns and m >= FEW and has_zeros(ENOUGH_OF_A, m, k, a, a_row, a_col, beta):
+        done = n // columns * columns
+        for i in range(0, m, MOST_ROWS):
+            _columns(
+                plan, smaller(MOST_ROWS, m - i), done, k, a + i * a_row * size, a_row, a_col,
+                b, b_row, b_col, beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row,
+            )  # fmt: skip
+        return done
+    looks, step = (two, two) if b_col == IN_PANELS else (n, b_row)
+    if m < columns or a_row != 1 or n < two or b_col > 1:
+        return 0
+    if not has_zeros(ENOUGH_OF_B, looks, k, b, 1, step, beta):
+        return 0
+    done = m // columns * columns
+    for j in range(0, n, MOST_ROWS):
+        strip = b + j * (b_row if b_col == IN_PANELS else 1) * size
+        _rows(
+            plan, done, smaller(MOST_ROWS, n - j), k, a, a_col, strip, b_row, b_col,
+            beta, d + j * size, d_row, c + j * size, c_row,
+        )  # fmt: skip
+    return -done
 
 
 def _signature(plan: Any) -> Any:
@@ -194,15 +281,15 @@ def _signature(plan: Any) -> Any:
 
 
 @intrinsic
-def call_columns_without_zeros(
+def call_without_zeros(
     typingctx, address, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
     c, c_row,
 ):  # fmt: skip
-    """``C = A B + beta D`` for the first columns, if A has many zeros; returns how many.
+    """``C = A B + beta D`` for the first columns, if A has many zeros, or rows, if B has them.
 
-    Arguments are those of ``fastgd.kernels.gemm.gemm``; k is at most the ``longest`` of
-    ``zeros_entries``, and if A is transposed, m at most that of the rows for which the plan has
-    room.
+    Returns how many columns, or less than 0: minus how many rows.  The arguments are those of
+    ``gemm``; k is at most ``longest``, and a transposed A has at most the rows that ``plan.packed``
+    has room for.
     """
     return call_at(_signature(plan))
 
@@ -212,12 +299,15 @@ def zeros_entries(dtype: np.dtype[Any], longest: int) -> dict[str, Any]:
 
     ``longest`` is the largest k of a product.
     """
-    n_bytes = -(-longest // WORD) * MOST_ROWS * WORD_BYTES + ROWS * COLUMNS_BYTES
-    return {"columns_without_zeros": _code(dtype), "masks": aligned_empty(n_bytes, np.uint8)}
+    return {
+        "without_zeros": _code(dtype),
+        "masks": aligned_empty(-(-longest // WORD) * MOST_ROWS, np.int64),
+        "sums": aligned_empty(ROWS * COLUMNS_BYTES, np.uint8),
+    }
 
 
 @functools.cache
 def _code(dtype: np.dtype[Any]) -> int:
     signature = _signature(numba.from_dtype(plan_dtype(dtype)))
-    name = f"{__name__}.columns_without_zeros"
-    return native_address(_columns_without_zeros, signature, name, ours=True)
+    name = f"{__name__}.without_zeros"
+    return native_address(_without_zeros, signature, name, ours=True)
