@@ -40,9 +40,10 @@ T = TypeVar("T")
 # The smallest networks, which seldom have two threads, are one chunk: each costs 0.1 µs.
 CHUNK_PARAMETERS, SMALLEST_CHUNK = 27_000, 2_600
 ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
+GROUP = 64
 # The derivatives of a wide layer are packed: in panels, once for all chunks, or for each chunk, and
 # then more rows make that worth it.  More are also worth a search in each sample, if it is sparse.
-WIDE, ROWS_BY_PANELS, ROWS_OF_A_WIDE_LAYER = 512, 48, 192
+WIDE, ROWS_BY_PANELS, ROWS_OF_A_WIDE_LAYER = 512, 64, 192
 # Inputs from which panels are used so often that they are worth it.  (10 % slower: 10 inputs.)
 LEAST_INPUTS = 192
 # Numbers in a row of a panel, on any CPU, or a multiple of them.
@@ -171,6 +172,8 @@ def chunk_bounds(layers: NDArray[Any], in_panels: bool = False) -> NDArray[np.in
     n, n_weights = n_parameters(layers), int(layers[0]["biases"])
     target = min(max(n // 8, SMALLEST_CHUNK), CHUNK_PARAMETERS)
     widest = int(layers["n_out"].max())
+    if target >= GROUP * widest:
+        target = GROUP * widest
     if widest >= WIDE:
         target = max(target, widest * (ROWS_BY_PANELS if in_panels else ROWS_OF_A_WIDE_LAYER))
     least = max(target // 2, 1)
@@ -183,6 +186,8 @@ def chunk_bounds(layers: NDArray[Any], in_panels: bool = False) -> NDArray[np.in
         n_in, n_out, start = int(layer["n_in"]), int(layer["n_out"]), int(layer["weights"])
         is_small = 4 * ROW_MULTIPLE * n_out > target
         multiple = ROW_MULTIPLE_OF_SMALL if is_small else ROW_MULTIPLE
+        if 2 * target >= GROUP * n_out and n_in >= 4 * GROUP:
+            multiple = GROUP
         row = min(round((place - start) / (n_out * multiple)) * multiple, n_in)
         if start + row * n_out - bounds[-1] >= least:
             bounds.append(start + row * n_out)

@@ -14,6 +14,7 @@ from numba.core import types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
+from fastgd.kernels.packing import PANEL_ROW_BYTES
 from fastgd.kernels.plan import array_at, size_of, smaller
 
 WORD = 64  # bits
@@ -70,15 +71,18 @@ def _turn(typingctx, few, masks):
 
 
 @njit
-def find_masks(m, k, a, a_row, a_col, masks, n_rows, room, like):
-    """Write the masks of A (m, k), some of ``n_rows`` rows, to the address ``masks``.
+def find_masks(m, k, a, a_row, a_col, a_more, masks, room, like):
+    """Write the masks of A (m, k) to the address ``masks``; up to FEW - 1 more than there are.
 
-    ``a_row`` or ``a_col`` is 1; then m is at least FEW, or k at least WORD.  There is ``room`` for
-    a word of bytes.
+    ``a_row`` or ``a_col`` is 1; then m is at least FEW, or k at least WORD.  Rows of panels lie
+    ``a_more`` numbers farther on for each panel before theirs.  There is ``room`` for a word of
+    bytes.
     """
     size, few = size_of(like), array_at(room, WORD, np.uint8(0))
+    # Behind the last row in panels there is room.
+    last = m if a_more != 0 else m - FEW
     for word in range(0, k, WORD):
-        target = masks + word // WORD * n_rows * WORD_BYTES
+        target = masks + word // WORD * m * WORD_BYTES
         if a_col == 1:
             start = smaller(word, k - WORD)
             found = array_at(target, m, np.int64(0))
@@ -88,9 +92,10 @@ def find_masks(m, k, a, a_row, a_col, masks, n_rows, room, like):
             n_terms = smaller(WORD, k - word)
             few[n_terms:] = 0
             for i in range(0, m, FEW):
-                row = smaller(i, m - FEW)
+                row = smaller(i, last)
+                place = a + (row + row * size // PANEL_ROW_BYTES * a_more + word * a_col) * size
                 for p in range(n_terms):
-                    few[p] = _mask_of_few(a + ((word + p) * a_col + row) * size, like)
+                    few[p] = _mask_of_few(place + p * a_col * size, like)
                 _turn(room, target + row * WORD_BYTES)
 
 

@@ -26,8 +26,15 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
-from fastgd.kernels.masks import FEW, WORD, WORD_BYTES, find_masks, has_zeros
-from fastgd.kernels.packing import IN_PANELS, call_pack, is_far, pack_panels
+from fastgd.kernels.masks import FEW, WORD, find_masks, has_zeros
+from fastgd.kernels.packing import (
+    IN_PANELS,
+    PANEL_ROW_BYTES,
+    TOGETHER,
+    call_pack,
+    is_far,
+    pack_panels,
+)
 from fastgd.kernels.parts import call_at
 from fastgd.kernels.plan import array_at, copy_to, int64_at, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import hidden, store_sums
@@ -36,8 +43,9 @@ from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
 REGISTERS = 8  # of sums: they hide that each waits for its last product
 COLUMNS_BYTES = REGISTERS * VECTOR_BYTES
 ROWS = 64  # whose sums are kept from one word of terms to the next
-# Rows of C from which B is packed, and whose masks are found at a time.
-OFTEN, MOST_ROWS = 24, 1024
+# Rows from which B is packed, and whose masks are found at a time: of A, and of a transposed one.
+OFTEN, MOST_ROWS, MOST_COLUMNS = 24, 1024, 128
+FEWEST_TERMS = 32
 # Shares of zeros: more if C has to be transposed.
 ENOUGH_OF_A, ENOUGH_OF_B = 0.3, 0.4
 
@@ -151,128 +159,101 @@ def _write_row(typingctx, source, n, beta, d, c):
 
 
 @njit
-def _sum_rows(
-    masks, n_rows, a, a_row, a_col, b, b_row, b_panel, is_first, sums, beta, d, d_row, c, c_row
-):
-    """Rows of C, REGISTERS long, over one word of terms; see ``_sum_row``."""
+def _turn_back(plan, n_rows, beta, d, d_row, c, c_row):
+    """Rows of the transpose of C, which are in ``plan.sums``, as columns of C, + beta · D."""
     size = size_of(beta)
-    for i in range(n_rows):
-        _sum_row(
-            int64_at(masks, i), a + i * a_row * size, a_col, b, b_row, b_panel,
-            0 if is_first else sums + i * COLUMNS_BYTES, beta, d + i * d_row * size,
-            c + i * c_row * size,
-        )  # fmt: skip
+    two, columns = PANEL_ROW_BYTES // size, COLUMNS_BYTES // size
+    turned = plan.sums + ROWS * COLUMNS_BYTES
+    for j in range(0, n_rows, two):
+        width = smaller(two, n_rows - j)
+        rows = plan.sums + j * COLUMNS_BYTES
+        call_pack(plan.pack, rows, columns, columns, width, turned, beta)
+        for i in range(columns):
+            _write_row(
+                turned + i * PANEL_ROW_BYTES, width, beta,
+                d + (i * d_row + j) * size, c + (i * c_row + j) * size,
+            )  # fmt: skip
 
 
 @njit
-def _columns(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
-    """``n`` columns of C, whole groups, of an A with zeros; m is at most MOST_ROWS."""
+def _whole_groups(
+    plan, is_turned, m, n, k, a, a_row, a_col, a_more, b, b_row, b_col, beta, d, d_row, c, c_row
+):
+    """``C = A B + beta D`` for ``n`` columns, whole groups, or C is the transpose of that.
+
+    A has zeros; m is at most MOST_ROWS, or MOST_COLUMNS if A is transposed, but not C.  ``a_more``
+    is that of ``find_masks``.
+    """
     size = size_of(beta)
-    two, columns = 2 * VECTOR_BYTES // size, COLUMNS_BYTES // size
-    masks, sums, zero = plan.masks, plan.sums, array_at(c, 1, beta).dtype.type(0.0)
-    if a_col != 1 and is_far(a_col * size):
+    two, columns = PANEL_ROW_BYTES // size, COLUMNS_BYTES // size
+    zero = array_at(c, 1, beta).dtype.type(0.0)
+    if a_row == 1 and not is_turned and is_far(a_col * size):
         # The numbers of a row lie in as many pages, and in a few lines of the cache.
         for p in range(k):
             copied = array_at(plan.packed + p * m * size, m, beta)
             copy_to(copied, array_at(a + p * a_col * size, m, beta))
         a, a_col = plan.packed, m
-    find_masks(m, k, a, a_row, a_col, masks, m, sums, beta)
+    find_masks(m, k, a, a_row, a_col, a_more, plan.masks, plan.sums, beta)
     for j in range(0, n, columns):
         group, row, panel = b + j * b_col * size, b_row, two
         if b_col == IN_PANELS:
             group, row, panel = b + j * b_row * size, two, b_row * two
         elif b_col != 1:
             for q in range(0, columns, two):
-                call_pack(
-                    plan.pack, group + q * b_col * size, b_col, k, two, plan.panel + q * k * size,
-                    beta,
-                )  # fmt: skip
+                source, target = group + q * b_col * size, plan.panel + q * k * size
+                call_pack(plan.pack, source, b_col, k, two, target, beta)
             group, row, panel = plan.panel, two, k * two
         elif m >= OFTEN and is_far(b_row * size):
             pack_panels(group, b_row, k, columns, plan.panel, k, beta)
             group, row, panel = plan.panel, two, k * two
-        for i in range(0, m, ROWS):
+        for top in range(0, m, ROWS):
+            bottom = smaller(top + ROWS, m)
             for word in range(0, k, WORD):
-                is_last = word + WORD >= k
-                _sum_rows(
-                    masks + (word // WORD * m + i) * WORD_BYTES, smaller(ROWS, m - i),
-                    a + (i * a_row + word * a_col) * size, a_row, a_col,
-                    group + word * row * size, row, panel, word == 0, sums,
-                    beta if is_last else zero, d + (i * d_row + j) * size, d_row,
-                    c + (i * c_row + j) * size if is_last else sums, c_row if is_last else columns,
-                )  # fmt: skip
-
-
-@njit
-def _rows(plan, m, n, k, a, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
-    """``m`` rows of C, whole groups, of a transposed A and a B with zeros; n is at most MOST_ROWS.
-
-    Of the transpose of C they are columns.
-    """
-    size = size_of(beta)
-    two, columns = 2 * VECTOR_BYTES // size, COLUMNS_BYTES // size
-    masks, sums, zero = plan.masks, plan.sums, array_at(c, 1, beta).dtype.type(0.0)
-    row, panel, next_group = a_col, two, columns
-    if is_far(a_col * size):
-        pack_panels(a, a_col, k, m, plan.packed, k, beta)
-        a, row, panel, next_group = plan.packed, two, k * two, k * columns
-    step, next_strip = (two, b_row * two) if b_col == IN_PANELS else (b_row, two)
-    for j in range(0, n, two):
-        # Behind the last one of several panels there is room for a whole one.
-        first = j if b_col == IN_PANELS else smaller(j, n - two)
-        find_masks(
-            two, k, b + (first // two * next_strip + first % two) * size, 1, step,
-            masks + first * WORD_BYTES, n, sums, beta,
-        )  # fmt: skip
-    for left in range(0, n, ROWS):
-        right = smaller(left + ROWS, n)
-        for i in range(0, m, columns):
-            for word in range(0, k, WORD):
-                for j in range(left, right, two):
-                    so_far = sums + (j - left) * COLUMNS_BYTES
-                    _sum_rows(
-                        masks + (word // WORD * n + j) * WORD_BYTES, smaller(two, right - j),
-                        b + (j // two * next_strip + word * step) * size, 1, step,
-                        a + (i // columns * next_group + word * row) * size, row, panel,
-                        word == 0, so_far, zero, so_far, 0, so_far, columns,
+                is_kept = is_turned or word + WORD < k
+                for i in range(top, bottom):
+                    sums = plan.sums + (i - top) * COLUMNS_BYTES
+                    _sum_row(
+                        int64_at(plan.masks, word // WORD * m + i),
+                        a + (i * a_row + i // two * a_more + word * a_col) * size, a_col,
+                        group + word * row * size, row, panel, sums if word > 0 else 0,
+                        zero if is_kept else beta, d + (i * d_row + j) * size,
+                        sums if is_kept else c + (i * c_row + j) * size,
                     )  # fmt: skip
-            for j in range(left, right, two):
-                width = smaller(two, right - j)
-                turned = sums + (j - left) * COLUMNS_BYTES
-                call_pack(plan.pack, turned, columns, columns, width, plan.panel, beta)
-                for p in range(columns):
-                    _write_row(
-                        plan.panel + p * two * size, width, beta, d + ((i + p) * d_row + j) * size,
-                        c + ((i + p) * c_row + j) * size,
-                    )  # fmt: skip
+            if is_turned:
+                place = (j * d_row + top) * size, (j * c_row + top) * size
+                _turn_back(plan, bottom - top, beta, d + place[0], d_row, c + place[1], c_row)
 
 
 def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     size = size_of(beta)
-    two, columns = 2 * VECTOR_BYTES // size, COLUMNS_BYTES // size
-    if k < WORD:
+    two, columns = PANEL_ROW_BYTES // size, COLUMNS_BYTES // size
+    done, is_turned, more = n // columns * columns, False, 0
+    if (k < WORD and a_row != 1) or k < FEWEST_TERMS:
         return 0
-    if n >= columns and m >= FEW and has_zeros(ENOUGH_OF_A, m, k, a, a_row, a_col, beta):
-        done = n // columns * columns
-        for i in range(0, m, MOST_ROWS):
-            _columns(
-                plan, smaller(MOST_ROWS, m - i), done, k, a + i * a_row * size, a_row, a_col,
-                b, b_row, b_col, beta, d + i * d_row * size, d_row, c + i * c_row * size, c_row,
-            )  # fmt: skip
-        return done
-    looks, step = (two, two) if b_col == IN_PANELS else (n, b_row)
-    if m < columns or a_row != 1 or n < two or b_col > 1:
-        return 0
-    if not has_zeros(ENOUGH_OF_B, looks, k, b, 1, step, beta):
-        return 0
-    done = m // columns * columns
-    for j in range(0, n, MOST_ROWS):
-        strip = b + j * (b_row if b_col == IN_PANELS else 1) * size
-        _rows(
-            plan, done, smaller(MOST_ROWS, n - j), k, a, a_col, strip, b_row, b_col,
-            beta, d + j * size, d_row, c + j * size, c_row,
+    if n < columns or m < FEW or not has_zeros(ENOUGH_OF_A, m, k, a, a_row, a_col, beta):
+        # Columns of B in place of rows of A.
+        looks, step = n, b_row
+        if b_col == IN_PANELS:
+            looks, step, more = two, two, (b_row - 1) * two
+        if m < columns or a_row != 1 or n < two or b_col > 1:
+            return 0
+        if not has_zeros(ENOUGH_OF_B, looks, k, b, 1, step, beta):
+            return 0
+        done, is_turned = m // columns * columns, True
+        m, n, a, a_col, b, b_row, b_col = n, done, b, step, a, a_col, 1
+    d_step, c_step = (1, 1) if is_turned else (d_row, c_row)
+    i = 0
+    while i < m:
+        rows = smaller(MOST_COLUMNS if a_row == 1 and not is_turned else MOST_ROWS, m - i)
+        if more == 0 and 0 < m - i - rows < FEW:
+            rows -= FEW
+        _whole_groups(
+            plan, is_turned, rows, done, k,
+            a + (i * a_row + i // two * more) * size, a_row, a_col, more, b, b_row, b_col,
+            beta, d + i * d_step * size, d_row, c + i * c_step * size, c_row,
         )  # fmt: skip
-    return -done
+        i += rows
+    return -done if is_turned else done
 
 
 def _signature(plan: Any) -> Any:
@@ -299,10 +280,13 @@ def zeros_entries(dtype: np.dtype[Any], longest: int) -> dict[str, Any]:
 
     ``longest`` is the largest k of a product.
     """
+    columns = COLUMNS_BYTES // dtype.itemsize
+    # Of the sums that are turned rows are a quarter as long, and some more than there are columns.
+    turned = (columns + TOGETHER) * PANEL_ROW_BYTES
     return {
         "without_zeros": _code(dtype),
-        "masks": aligned_empty(-(-longest // WORD) * MOST_ROWS, np.int64),
-        "sums": aligned_empty(ROWS * COLUMNS_BYTES, np.uint8),
+        "masks": aligned_empty(-(-longest // WORD) * MOST_ROWS + FEW, np.int64),
+        "sums": aligned_empty(ROWS * COLUMNS_BYTES + turned, np.uint8),
     }
 
 
