@@ -68,25 +68,31 @@ def address(array):
     return array.__array_interface__["data"][0]
 
 
-def check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end):
+def plan_in(rooms, k, dtype, at_end):
+    """The plan of a product, whose buffers are flush as well."""
+    entries = product_entries(dtype, k, with_zeros=HAS_TILES)
+    for name, old in entries.items():
+        if isinstance(old, np.ndarray):
+            entries[name] = rooms[name].array(old.size, old.dtype, at_end)
+    return Plan(dtype).set(**entries)
+
+
+def check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end, densities=(1, 1)):
     """One product of small integers, which are exact; ``gap`` numbers lie between all rows."""
 
-    def matrix(name, rows, columns):
+    def matrix(name, rows, columns, density=1):
         step = columns + gap
         flat = rooms[name].array((rows - 1) * step + columns, dtype, at_end)
         strides = (step * flat.itemsize, flat.itemsize)
         view = np.lib.stride_tricks.as_strided(flat, (rows, columns), strides)
-        view[:] = rng.integers(-8, 9, view.shape)
+        view[:] = rng.integers(-8, 9, view.shape) * (rng.random(view.shape) < density)
         return view, step
 
-    a, a_step = matrix("a", *((k, m) if ta else (m, k)))
-    b, b_step = matrix("b", *((n, k) if tb else (k, n)))
+    a, a_step = matrix("a", *((k, m) if ta else (m, k)), densities[0])
+    b, b_step = matrix("b", *((n, k) if tb else (k, n)), densities[1])
     c, c_step = matrix("c", m, n)
     expected = (a.T if ta else a) @ (b.T if tb else b) + c
-    entries = product_entries(dtype, k)
-    for name in ("panel", "packed"):
-        entries[name] = rooms[name].array(entries[name].size, dtype, at_end)
-    plan = Plan(dtype).set(**entries)
+    plan = plan_in(rooms, k, dtype, at_end)
     call_gemm(
         plan.record, m, n, k, address(a), *((1, a_step) if ta else (a_step, 1)),
         address(b), *((1, b_step) if tb else (b_step, 1)), 1.0, address(c), c_step,
@@ -95,7 +101,7 @@ def check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end):
     np.testing.assert_array_equal(c, expected)
 
 
-def check_panels(rooms, rng, m, n, k, dtype, at_end):
+def check_panels(rooms, rng, m, n, k, dtype, at_end, density=1):
     """Panels are as long as whole registers; their rows are all that is read."""
     two = 2 * VECTOR_BYTES // np.dtype(dtype).itemsize
     a, b, c, panels = (
@@ -103,12 +109,10 @@ def check_panels(rooms, rng, m, n, k, dtype, at_end):
         for name, size in (("a", k * m), ("b", k * n), ("c", m * n), ("d", k * (n + -n % two)))
     )
     a[:], b[:], c[:] = (rng.integers(-8, 9, array.size) for array in (a, b, c))
+    b *= rng.random(b.size) < density
     expected = a.reshape(k, m).T @ b.reshape(k, n) + c.reshape(m, n)
-    entries = product_entries(dtype, k)
-    for name in ("panel", "packed"):
-        entries[name] = rooms[name].array(entries[name].size, dtype, at_end)
-    record = Plan(dtype).set(**entries).record
-    call_by_panels(record, m, n, k, *map(address, (a, b, panels, c)))
+    plan = plan_in(rooms, k, dtype, at_end)
+    call_by_panels(plan.record, m, n, k, *map(address, (a, b, panels, c)))
     np.testing.assert_array_equal(c.reshape(m, n), expected)
 
 
@@ -128,7 +132,8 @@ def check_softmax(rooms, rng, room, n_classes, n_rows, dtype, at_end):
 
 def main():
     rng = np.random.default_rng(0)
-    rooms = {name: Room() for name in ("a", "b", "c", "d", "panel", "packed")}
+    names = ("a", "b", "c", "d", "panel", "packed", "masks", "sums")
+    rooms = {name: Room() for name in names}
     tile, block = TILE_ROWS, PACKED_ROWS
     few = [(m, n, k) for m in (1, 2, 5, 8, 9, 13) for n in range(1, 36) for k in (1, 2, 9)]
     many = [(m, n, 11) for m in (OFTEN, OFTEN + 5) for n in (63, 65, 128, 300)]
@@ -142,9 +147,14 @@ def main():
             far = FAR_BYTES // np.dtype(dtype).itemsize + 1
             for (m, n, k), gap in itertools.product(many, (0, far)):
                 check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end)
+            # Zeros of either factor are left out.
+            for size, gap, k in itertools.product((8, 67, 133), (0, far), (40, 65, DEPTH + 70)):
+                check_product(rooms, rng, size, 147, k, ta, tb, gap, dtype, at_end, (0.4, 1))
+                check_product(rooms, rng, 147, size + 9, k, ta, tb, gap, dtype, at_end, (1, 0.4))
         for n, k in itertools.product((2, 15, 31, 33, 300), (1, 9, DEPTH + 6)):
             if HAS_TILES:
                 check_panels(rooms, rng, OFTEN + 5, n, k, dtype, at_end)
+                check_panels(rooms, rng, 147, n, k, dtype, at_end, density=0.4)
         for room in (4, 8, 16, 32):
             classes = range(room // 2 + 1, room + 1)
             check_softmax(rooms, rng, room, classes, (1, 2, 3, 9), dtype, at_end)

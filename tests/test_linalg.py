@@ -40,6 +40,7 @@ from fastgd.kernels.linalg import (
     sum_of_squares,
     sums_of_squares,
 )
+from fastgd.kernels.packing import CROWDED_BYTES
 from fastgd.kernels.plan import Plan
 from fastgd.neural_network.problem import as_data, as_matrix
 
@@ -229,7 +230,7 @@ def test_gemm_with_far_rows_of_b(dtype, more, often):
 @pytest.mark.parametrize("often", [module.OFTEN - 1, module.OFTEN])
 def test_gemm_with_rows_of_b_that_crowd_a_cache(dtype, often):
     """Packed as far ones are, where registers are short."""
-    row = module.CROWDED_BYTES // np.dtype(dtype).itemsize
+    row = CROWDED_BYTES // np.dtype(dtype).itemsize
     for n in (row - 1, row, row + 1, 2 * row):
         check_gemm((often, n, 64), gaps=(1, -n % row, 2, 1), beta=-0.5, dtype=dtype)
 

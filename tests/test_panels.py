@@ -205,5 +205,5 @@ def test_who_packs_derivatives(monkeypatch):
     assert samples.packs_deltas(wide, dense, float32, 50)  # too few for the unit
     assert samples.packs_deltas(wide, dense, np.dtype(np.float64), 500)
     small, large = (np.diff(layout.chunk_bounds(wide, in_panels)) for in_panels in (True, False))
-    assert small.max() < 1.5 * 48 * 800
+    assert small.max() < 1.5 * layout.ROWS_BY_PANELS * 800
     assert large.min() > 2 * small.max()

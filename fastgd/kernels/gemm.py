@@ -53,7 +53,7 @@ from fastgd.kernels.tiles import (
     tiles_signature,
 )
 from fastgd.kernels.vectors import VECTOR_BYTES
-from fastgd.kernels.zeros import call_without_zeros, zeros_entries
+from fastgd.kernels.zeros import call_without_zeros, without_zeros_code, zeros_entries
 
 DEPTH = 1024  # k is cut into blocks of this length, so that a packed panel of B stays in the L2
 PACKED_ROWS = 22 * TILE_ROWS  # of A at a time
@@ -255,9 +255,13 @@ def amx_product_code() -> int:
     return native_address(product_by_amx, signature, f"{__name__}.product_by_amx", ours=True)
 
 
-def tasks_of_products(dtype: np.dtype[Any], by_amx: bool) -> list[Callable[[], Any]]:
+def tasks_of_products(
+    dtype: np.dtype[Any], by_amx: bool, with_zeros: bool
+) -> list[Callable[[], Any]]:
     """What ``product_entries`` compiles, as tasks for whoever has time."""
     tasks: list[Callable[[], Any]] = [partial(product_code, dtype, not HAS_TILES)]
+    if with_zeros:
+        tasks.append(partial(without_zeros_code, dtype))
     if by_amx and multiplies_by_amx(dtype):
         tasks.insert(0, amx_product_code)
     return tasks
@@ -269,21 +273,28 @@ def multiplies_by_amx(dtype: np.dtype[Any]) -> bool:
 
 
 def product_entries(
-    dtype: Any, longest: int, by_blas: bool = not HAS_TILES, by_amx: bool = False
+    dtype: Any,
+    longest: int,
+    by_blas: bool = not HAS_TILES,
+    by_amx: bool = False,
+    with_zeros: bool = False,
 ) -> dict[str, Any]:
     """What a plan needs for products; compiles the code, or loads it, on its first use.
 
     ``longest`` is the largest k of a product; ``by_amx`` says whether large float32 ones may be
-    given to the matrix unit, if there is one.
+    given to the matrix unit, if there is one; ``with_zeros`` whether it is worth it to look for
+    zeros in those that are made of tiles.
     """
     dtype = np.dtype(dtype)
     depth, lanes = min(longest, DEPTH), VECTOR_BYTES // dtype.itemsize
     entries = {
         **product_code(dtype, by_blas),
-        **({} if by_blas else zeros_entries(dtype, depth)),
+        "without_zeros": 0,
         "panel": aligned_empty((PANELS * depth + lanes) * 2 * lanes, dtype),
         "packed": aligned_empty((depth + PADDING // dtype.itemsize) * PACKED_ROWS, dtype),
     }
+    if with_zeros and not by_blas:
+        entries |= zeros_entries(dtype, depth)
     if by_amx and not by_blas and multiplies_by_amx(dtype):
         entries["product_by_tiles"], entries["product"] = entries["product"], amx_product_code()
         entries["pieces"] = aligned_empty(ROOM_BYTES, np.uint8)

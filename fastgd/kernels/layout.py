@@ -25,13 +25,14 @@ from fastgd.kernels.aligned import (
     aligned_zeros,
     whole_lines,
 )
-from fastgd.kernels.gemm import product_entries
+from fastgd.kernels.gemm import SMALL, product_entries
 from fastgd.kernels.halves import halves_entries
 from fastgd.kernels.network import losses_and_deltas_entry
 from fastgd.kernels.panels import panels_entry
 from fastgd.kernels.plan import LAYER, Plan
 from fastgd.kernels.shares import even_out_entry, shares_of
 from fastgd.kernels.tiles import HAS_TILES
+from fastgd.kernels.zeros import COLUMNS_BYTES
 
 T = TypeVar("T")
 
@@ -40,7 +41,9 @@ T = TypeVar("T")
 # The smallest networks, which seldom have two threads, are one chunk: each costs 0.1 µs.
 CHUNK_PARAMETERS, SMALLEST_CHUNK = 27_000, 2_600
 ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
-GROUP = 64
+# Rows of the first layer's weights whose gradient is computed together where the derivatives have
+# zeros (``fastgd.kernels.zeros``); chunks of a layer with many of them consist of such groups.
+GROUP_ROWS, MANY_GROUPS = 64, 4
 # The derivatives of a wide layer are packed: in panels, once for all chunks, or for each chunk, and
 # then more rows make that worth it.  More are also worth a search in each sample, if it is sparse.
 WIDE, ROWS_BY_PANELS, ROWS_OF_A_WIDE_LAYER = 512, 64, 192
@@ -172,8 +175,9 @@ def chunk_bounds(layers: NDArray[Any], in_panels: bool = False) -> NDArray[np.in
     n, n_weights = n_parameters(layers), int(layers[0]["biases"])
     target = min(max(n // 8, SMALLEST_CHUNK), CHUNK_PARAMETERS)
     widest = int(layers["n_out"].max())
-    if target >= GROUP * widest:
-        target = GROUP * widest
+    by_groups = layers[0]["n_in"] >= MANY_GROUPS * GROUP_ROWS
+    if by_groups:
+        target = min(target, max(GROUP_ROWS * widest, SMALLEST_CHUNK))
     if widest >= WIDE:
         target = max(target, widest * (ROWS_BY_PANELS if in_panels else ROWS_OF_A_WIDE_LAYER))
     least = max(target // 2, 1)
@@ -186,8 +190,8 @@ def chunk_bounds(layers: NDArray[Any], in_panels: bool = False) -> NDArray[np.in
         n_in, n_out, start = int(layer["n_in"]), int(layer["n_out"]), int(layer["weights"])
         is_small = 4 * ROW_MULTIPLE * n_out > target
         multiple = ROW_MULTIPLE_OF_SMALL if is_small else ROW_MULTIPLE
-        if 2 * target >= GROUP * n_out and n_in >= 4 * GROUP:
-            multiple = GROUP
+        if by_groups and start == 0 and target >= GROUP_ROWS * n_out:
+            multiple = GROUP_ROWS
         row = min(round((place - start) / (n_out * multiple)) * multiple, n_in)
         if start + row * n_out - bounds[-1] >= least:
             bounds.append(start + row * n_out)
@@ -229,8 +233,20 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = Fal
         rows=rows,
         activations=np.array(addresses, np.int64),
         units=aligned_empty(rows * kept_units(layers), dtype),
-        **product_entries(dtype, longest_sum(layers, rows), by_amx=by_amx),
+        **product_entries(
+            dtype,
+            longest_sum(layers, rows),
+            by_amx=by_amx,
+            with_zeros=has_products_with_zeros(layers, rows, dtype),
+        ),
     )
+
+
+def has_products_with_zeros(layers: NDArray[Any], rows: int, dtype: np.dtype[Any]) -> bool:
+    """Whether products are so large that it is worth it to look for zeros, and to compile that."""
+    n_in, n_out = layers["n_in"], layers["n_out"]
+    is_wide = n_out * dtype.itemsize >= COLUMNS_BYTES
+    return HAS_TILES and bool((is_wide & (rows * n_in * n_out >= SMALL)).any())
 
 
 def has_shares(layers: NDArray[Any], rows: int, dtype: np.dtype[Any], by_amx: bool) -> bool:
@@ -368,4 +384,11 @@ def plan_of_helper(plan: Plan) -> Plan:
     other = plan.copy()
     if plan["piece"] is not None:
         other.set(piece=aligned_empty(plan["piece"].size, plan.dtype, GRADIENT))
-    return other.set(**product_entries(plan.dtype, longest, by_amx=plan["pieces"] is not None))
+    return other.set(
+        **product_entries(
+            plan.dtype,
+            longest,
+            by_amx=plan["pieces"] is not None,
+            with_zeros=plan["without_zeros"] != 0,
+        )
+    )

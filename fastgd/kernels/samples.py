@@ -13,7 +13,14 @@ from fastgd._jit.cache import is_ours
 from fastgd.kernels.activations import NAMES, activation_addresses
 from fastgd.kernels.amx_product import LEAST_NUMBERS, LEAST_SIDE
 from fastgd.kernels.gemm import multiplies_by_amx, tasks_of_products
-from fastgd.kernels.layout import has_shares, n_panel_units, n_units, network_plan, set_for_training
+from fastgd.kernels.layout import (
+    has_products_with_zeros,
+    has_shares,
+    n_panel_units,
+    n_units,
+    network_plan,
+    set_for_training,
+)
 from fastgd.kernels.linalg import CSR, Dense, input_code, input_entries, kind_of
 from fastgd.kernels.loss_parts import loss_part
 from fastgd.kernels.network import Data, losses_and_deltas_entry
@@ -72,7 +79,7 @@ def tasks_of_plan(
     """
     by_amx = has_products_for_amx(layers, rows)
     tasks: list[Callable[[], Any]] = [
-        *tasks_of_products(dtype, by_amx),
+        *tasks_of_products(dtype, by_amx, has_products_with_zeros(layers, rows, dtype)),
         partial(losses_and_deltas_entry, dtype),
     ]
     if has_shares(layers, rows, dtype, by_amx and multiplies_by_amx(dtype)):

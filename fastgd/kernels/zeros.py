@@ -26,7 +26,7 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
-from fastgd.kernels.masks import FEW, WORD, find_masks, has_zeros
+from fastgd.kernels.masks import FEW, WORD, find_masks, share_of_zeros
 from fastgd.kernels.packing import (
     IN_PANELS,
     PANEL_ROW_BYTES,
@@ -46,8 +46,9 @@ ROWS = 64  # whose sums are kept from one word of terms to the next
 # Rows from which B is packed, and whose masks are found at a time: of A, and of a transposed one.
 OFTEN, MOST_ROWS, MOST_COLUMNS = 24, 1024, 128
 FEWEST_TERMS = 32
-# Shares of zeros: more if C has to be transposed.
-ENOUGH_OF_A, ENOUGH_OF_B = 0.3, 0.4
+# What a row costs, in those of a tile, and what a term, and a row that is turned back.  (A third of
+# the numbers must be 0 to be worth it.)
+COST_OF_ROW, COST_OF_TERM, COST_OF_TURNING = 0.15, 1.15, 0.1
 
 I64 = ir.IntType(64)
 
@@ -176,10 +177,10 @@ def _turn_back(plan, n_rows, beta, d, d_row, c, c_row):
 
 
 @njit
-def _whole_groups(
+def _groups(
     plan, is_turned, m, n, k, a, a_row, a_col, a_more, b, b_row, b_col, beta, d, d_row, c, c_row
 ):
-    """``C = A B + beta D`` for ``n`` columns, whole groups, or C is the transpose of that.
+    """``C = A B + beta D`` for ``n`` columns, or C is the transpose of that.
 
     A has zeros; m is at most MOST_ROWS, or MOST_COLUMNS if A is transposed, but not C.  ``a_more``
     is that of ``find_masks``.
@@ -194,7 +195,9 @@ def _whole_groups(
             copy_to(copied, array_at(a + p * a_col * size, m, beta))
         a, a_col = plan.packed, m
     find_masks(m, k, a, a_row, a_col, a_more, plan.masks, plan.sums, beta)
-    for j in range(0, n, columns):
+    for left in range(0, n, columns):
+        # The last group may overlap the one before.
+        j = smaller(left, n - columns)
         group, row, panel = b + j * b_col * size, b_row, two
         if b_col == IN_PANELS:
             group, row, panel = b + j * b_row * size, two, b_row * two
@@ -224,22 +227,41 @@ def _whole_groups(
                 _turn_back(plan, bottom - top, beta, d + place[0], d_row, c + place[1], c_row)
 
 
+@njit
+def _cost(m, k, a, a_row, a_col, like):
+    """What the sums for an A (m, k) cost without its zeros, in those of tiles."""
+    return COST_OF_ROW + COST_OF_TERM * (1.0 - share_of_zeros(m, k, a, a_row, a_col, like))
+
+
+@njit
+def _covered(n, columns, cost, can_overlap):
+    """How many of ``n`` columns are computed in groups, of which the last two may overlap."""
+    rest = n % columns
+    return n if can_overlap and rest > cost * columns else n - rest
+
+
 def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
     size = size_of(beta)
     two, columns = PANEL_ROW_BYTES // size, COLUMNS_BYTES // size
-    done, is_turned, more = n // columns * columns, False, 0
     if (k < WORD and a_row != 1) or k < FEWEST_TERMS:
         return 0
-    if n < columns or m < FEW or not has_zeros(ENOUGH_OF_A, m, k, a, a_row, a_col, beta):
+    # What is computed twice must not be added twice.
+    is_new = beta == 0.0 or c != d
+    cost, is_turned, more = 1.0, False, 0
+    if n >= columns and m >= FEW:
+        cost = _cost(m, k, a, a_row, a_col, beta)
+        done = _covered(n, columns, cost, is_new and b_col != IN_PANELS)
+    if cost >= 1.0:
         # Columns of B in place of rows of A.
         looks, step = n, b_row
         if b_col == IN_PANELS:
             looks, step, more = two, two, (b_row - 1) * two
         if m < columns or a_row != 1 or n < two or b_col > 1:
             return 0
-        if not has_zeros(ENOUGH_OF_B, looks, k, b, 1, step, beta):
+        cost = COST_OF_TURNING + _cost(looks, k, b, 1, step, beta)
+        if cost >= 1.0:
             return 0
-        done, is_turned = m // columns * columns, True
+        done, is_turned = _covered(m, columns, cost, is_new), True
         m, n, a, a_col, b, b_row, b_col = n, done, b, step, a, a_col, 1
     d_step, c_step = (1, 1) if is_turned else (d_row, c_row)
     i = 0
@@ -247,7 +269,7 @@ def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_r
         rows = smaller(MOST_COLUMNS if a_row == 1 and not is_turned else MOST_ROWS, m - i)
         if more == 0 and 0 < m - i - rows < FEW:
             rows -= FEW
-        _whole_groups(
+        _groups(
             plan, is_turned, rows, done, k,
             a + (i * a_row + i // two * more) * size, a_row, a_col, more, b, b_row, b_col,
             beta, d + i * d_step * size, d_row, c + i * c_step * size, c_row,
@@ -284,14 +306,15 @@ def zeros_entries(dtype: np.dtype[Any], longest: int) -> dict[str, Any]:
     # Of the sums that are turned rows are a quarter as long, and some more than there are columns.
     turned = (columns + TOGETHER) * PANEL_ROW_BYTES
     return {
-        "without_zeros": _code(dtype),
+        "without_zeros": without_zeros_code(dtype),
         "masks": aligned_empty(-(-longest // WORD) * MOST_ROWS + FEW, np.int64),
         "sums": aligned_empty(ROWS * COLUMNS_BYTES + turned, np.uint8),
     }
 
 
 @functools.cache
-def _code(dtype: np.dtype[Any]) -> int:
+def without_zeros_code(dtype: np.dtype[Any]) -> int:
+    """Address of the code."""
     signature = _signature(numba.from_dtype(plan_dtype(dtype)))
     name = f"{__name__}.without_zeros"
     return native_address(_without_zeros, signature, name, ours=True)
