@@ -26,6 +26,7 @@ from fastgd.kernels.losses import LOSSES
 from fastgd.kernels.panels import panels_entry
 from fastgd.kernels.shares import even_out_entry
 from fastgd.kernels.team import team_entries
+from fastgd.kernels.tiles import HAS_TILES
 from fastgd.kernels.zeros import without_zeros_code
 from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.optimizers import OPTIMIZERS, Optimizer
@@ -54,7 +55,8 @@ def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"{kind} input", partial(outer_code, kind, dtype)
         yield "halves of many features", partial(halves_entries, dtype)
         yield "derivatives in panels", partial(panels_entry, dtype)
-        yield "products without zeros", partial(without_zeros_code, dtype)
+        if HAS_TILES:
+            yield "products without zeros", partial(without_zeros_code, dtype)
         yield "products by a matrix unit", partial(product_entries, dtype, 1, by_amx=True)
         yield "dropout", partial(dropout_part, Dropout(0), dtype)
         yield "limits", partial(limit_parts, Limits(1.0, 1.0, 1.0), dtype)

@@ -77,7 +77,9 @@ def plan_in(rooms, k, dtype, at_end):
     return Plan(dtype).set(**entries)
 
 
-def check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end, densities=(1, 1)):
+def check_product(
+    rooms, rng, m, n, k, ta, tb, gap, dtype, at_end, densities=(1, 1), d_is_c=True
+):  # fmt: skip
     """One product of small integers, which are exact; ``gap`` numbers lie between all rows."""
 
     def matrix(name, rows, columns, density=1):
@@ -91,11 +93,12 @@ def check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end, densities=(1,
     a, a_step = matrix("a", *((k, m) if ta else (m, k)), densities[0])
     b, b_step = matrix("b", *((n, k) if tb else (k, n)), densities[1])
     c, c_step = matrix("c", m, n)
-    expected = (a.T if ta else a) @ (b.T if tb else b) + c
+    d, d_step = (c, c_step) if d_is_c else matrix("d", m, n)
+    expected = (a.T if ta else a) @ (b.T if tb else b) + d
     plan = plan_in(rooms, k, dtype, at_end)
     call_gemm(
         plan.record, m, n, k, address(a), *((1, a_step) if ta else (a_step, 1)),
-        address(b), *((1, b_step) if tb else (b_step, 1)), 1.0, address(c), c_step,
+        address(b), *((1, b_step) if tb else (b_step, 1)), 1.0, address(d), d_step,
         address(c), c_step,
     )  # fmt: skip
     np.testing.assert_array_equal(c, expected)
@@ -149,11 +152,16 @@ def main():
                 check_product(rooms, rng, m, n, k, ta, tb, gap, dtype, at_end)
             # Zeros of either factor are left out.
             for size, gap, k in itertools.product((8, 67, 133), (0, far), (40, 65, DEPTH + 70)):
-                check_product(rooms, rng, size, 147, k, ta, tb, gap, dtype, at_end, (0.4, 1))
-                check_product(rooms, rng, 147, size + 9, k, ta, tb, gap, dtype, at_end, (1, 0.4))
+                for d_is_c in (True, False):
+                    kind = ta, tb, gap, dtype, at_end
+                    check_product(rooms, rng, size, 121, k, *kind, (0.2, 1), d_is_c)
+                    check_product(rooms, rng, 121, size + 9, k, *kind, (1, 0.2), d_is_c)
         for n, k in itertools.product((2, 15, 31, 33, 300), (1, 9, DEPTH + 6)):
             if HAS_TILES:
                 check_panels(rooms, rng, OFTEN + 5, n, k, dtype, at_end)
+                check_panels(rooms, rng, 147, n, k, dtype, at_end, density=0.4)
+        for n, k in itertools.product((1017, 1023, 1031), (33, 65)):
+            if HAS_TILES:
                 check_panels(rooms, rng, 147, n, k, dtype, at_end, density=0.4)
         for room in (4, 8, 16, 32):
             classes = range(room // 2 + 1, room + 1)

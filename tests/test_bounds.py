@@ -25,7 +25,7 @@ N_NETWORKS = 40
 def draw(rng):
     """An estimator, its samples and their weights, of any kind and of awkward sizes."""
     n, d = int(rng.integers(12, 70)), int(rng.choice([1, 2, 7, 16, 33, 130]))
-    hidden = tuple(int(rng.choice([1, 3, 8, 16, 17, 40])) for _ in range(rng.integers(0, 4)))
+    hidden = tuple(int(rng.choice([1, 3, 8, 16, 17, 40, 130])) for _ in range(rng.integers(0, 4)))
     dtype = rng.choice([np.float32, np.float64])
     X = rng.normal(size=(n, d)).astype(dtype)
     common = {

@@ -141,8 +141,8 @@ def noted_plans(patch):
     """The list of the plans with which networks are trained from now on."""
     plans = []
 
-    def noted(plan, *args):
-        plans.append(set_for_training(plan, *args))
+    def noted(plan, *args, **cut):
+        plans.append(set_for_training(plan, *args, **cut))
         return plans[-1]
 
     set_for_training = layout.set_for_training

@@ -3,26 +3,32 @@
 import numba
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgd import MLPClassifier
-from fastgd.kernels import layout, samples
+from fastgd.kernels import gemm as products
+from fastgd.kernels import samples
 from fastgd.kernels.aligned import address, aligned_empty
 from fastgd.kernels.gemm import DEPTH, PACKED_ROWS, gemm, gemm_by_panels, product_entries
 from fastgd.kernels.layout import chunk_bounds, has_products_with_zeros, layer_table
-from fastgd.kernels.masks import FEW, WORD, find_masks, share_of_zeros
+from fastgd.kernels.masks import BYTE, WORD, find_masks, share_of_zeros
 from fastgd.kernels.packing import FAR_BYTES, PANEL_ROW_BYTES, pack_panels
-from fastgd.kernels.plan import Plan
+from fastgd.kernels.plan import Plan, array_at
 from fastgd.kernels.tiles import HAS_TILES
 from fastgd.kernels.zeros import (
     COLUMNS_BYTES,
+    ENOUGH_ROWS,
     FEWEST_TERMS,
     MOST_COLUMNS,
     MOST_ROWS,
     ROWS,
     call_without_zeros,
+    zeros_entries,
 )
+from fastgd.neural_network import prediction
+from fastgd.neural_network.problem import as_matrix
 from threads import several_threads
 
 pytestmark = [
@@ -30,6 +36,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
 
+# Few columns, and about as many as there are masks for.
+WIDTHS = st.integers(2, 300) | st.integers(MOST_ROWS - BYTE, MOST_ROWS + 2 * BYTE)
 DTYPES = st.sampled_from([np.float32, np.float64])
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -47,11 +55,11 @@ def multiply_by_panels(plans, m, n, k, a, a_col, b, panels, n_rows, beta, d, c):
 
 
 @numba.njit
-def leave_out(plans, m, n, k, a, a_row, a_col, b, b_row, b_col, c):
+def leave_out(plans, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, c):
     plan = plans[0]
-    nothing = plan.real - plan.real
+    beta = array_at(c, 1, plan.real).dtype.type(beta)
     return call_without_zeros(
-        plan.without_zeros, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, nothing, c, n, c, n
+        plan.without_zeros, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, c, n, c, n
     )
 
 
@@ -81,7 +89,7 @@ def both(dtype, k):
 
 @settings(deadline=None, max_examples=300)
 @given(
-    m=st.integers(1, 2 * PACKED_ROWS), n=st.integers(2, 300),
+    m=st.integers(1, 2 * PACKED_ROWS), n=WIDTHS,
     k=st.sampled_from([1, 31, 32, 63, 64, 65, 128, 200, DEPTH, DEPTH + 1, 2 * DEPTH + 70]),
     ta=st.booleans(), tb=st.booleans(), gaps=st.tuples(*[st.sampled_from([0, 1, FAR_BYTES])] * 2),
     densities=st.tuples(*[st.sampled_from([0.0, 0.1, 0.5, 0.65, 1.0])] * 2),
@@ -111,7 +119,7 @@ def test_the_same_bits_as_with_zeros(
 
 @settings(deadline=None, max_examples=100)
 @given(
-    m=st.integers(1, 200), n=st.integers(2, 200), k=st.sampled_from([32, 64, 100, DEPTH + 3]),
+    m=st.integers(1, 200), n=WIDTHS, k=st.sampled_from([32, 64, 100, DEPTH + 3]),
     more=st.integers(0, 3), densities=st.tuples(*[st.sampled_from([0.1, 0.5, 1.0])] * 2),
     beta=st.sampled_from([0.0, 1.0, -0.5]), dtype=DTYPES, seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
@@ -137,13 +145,13 @@ def test_the_same_bits_by_panels(m, n, k, more, densities, beta, dtype, seed):
     assert (error <= (k + 2) * np.finfo(dtype).eps * terms).all()
 
 
-def left_out(m, n, k, densities, ta=False, tb=False, dtype=np.float32):
+def left_out(m, n, k, densities, ta=False, tb=False, d_is_c=False, dtype=np.float32):
     """What is computed without zeros: so many columns, or less than 0: so many rows."""
     rng = np.random.default_rng(0)
     _a, *of_a = matrix(rng, m, k, densities[0], ta, 0, dtype)
     _b, *of_b = matrix(rng, k, n, densities[1], tb, 0, dtype)
-    plan, c = Plan(dtype).set(**product_entries(dtype, k, with_zeros=True)), np.empty((m, n), dtype)
-    return leave_out(plan.record, m, n, k, *of_a, *of_b, address(c))
+    plan, c = Plan(dtype).set(**product_entries(dtype, k, with_zeros=True)), np.zeros((m, n), dtype)
+    return leave_out(plan.record, m, n, k, *of_a, *of_b, float(d_is_c), address(c))
 
 
 @BOTH
@@ -152,10 +160,20 @@ def test_where_zeros_are_left_out(dtype):
     half, many = (0.5, 1.0), 3 * group + 5
     for ta in (False, True):
         assert left_out(20, many, 100, half, ta, dtype=dtype) == 3 * group
-        assert left_out(20, group, WORD, half, ta, True, dtype) == group
+        assert left_out(20, group, WORD, half, ta, True, dtype=dtype) == group
         assert left_out(20, group - 1, WORD, half, ta, dtype=dtype) == 0
-        assert left_out(FEW - 1, group, WORD, half, ta, dtype=dtype) == 0
+        assert left_out(BYTE - 1, group, WORD, half, ta, dtype=dtype) == 0
         assert left_out(20, group, WORD, (0.9, 1.0), ta, dtype=dtype) == 0
+    # The last two groups overlap if the rest would cost more in tiles.
+    sparser = (0.2, 1.0)
+    assert left_out(20, 2 * group - 1, WORD, sparser, dtype=dtype) == 2 * group - 1
+    assert left_out(20, group + group // 4, WORD, sparser, dtype=dtype) == group
+    assert left_out(20, 2 * group - 1, WORD, sparser, d_is_c=True, dtype=dtype) == group
+    # Far rows of B are packed, if there are so many rows of A.
+    far = FAR_BYTES // np.dtype(dtype).itemsize + 1
+    assert left_out(ENOUGH_ROWS, far, WORD, half, dtype=dtype) > 0
+    assert left_out(ENOUGH_ROWS - 1, far, WORD, half, dtype=dtype) == 0
+    assert left_out(ENOUGH_ROWS - 1, far, WORD, half, tb=True, dtype=dtype) > 0
     # Of a row of fewer terms than a mask has bits no mask can be made.
     assert left_out(20, group, WORD - 1, half, dtype=dtype) == 0
     assert left_out(20, group, FEWEST_TERMS, half, True, dtype=dtype) == group
@@ -167,6 +185,7 @@ def test_where_zeros_of_b_are_left_out(dtype):
     group, half = columns_of(dtype), (1.0, 0.5)
     assert left_out(group, 40, WORD, half, True, dtype=dtype) == -group
     assert left_out(2 * group + 9, 40, WORD, half, True, dtype=dtype) == -2 * group
+    assert left_out(2 * group - 1, 40, WORD, (1.0, 0.1), True, dtype=dtype) == 1 - 2 * group
     assert left_out(group - 1, 40, WORD, half, True, dtype=dtype) == 0
     assert left_out(group, 40, WORD, (1.0, 0.8), True, dtype=dtype) == 0
     # These lie in another order.
@@ -177,7 +196,7 @@ def test_where_zeros_of_b_are_left_out(dtype):
 
 
 @pytest.mark.parametrize("ta", [False, True])
-@pytest.mark.parametrize("m", [MOST_ROWS, MOST_ROWS + 1, MOST_ROWS + FEW, 2 * MOST_ROWS + 3])
+@pytest.mark.parametrize("m", [MOST_ROWS, MOST_ROWS + 1, MOST_ROWS + BYTE, 2 * MOST_ROWS + 3])
 def test_more_rows_than_there_are_masks(m, ta):
     """Integers are exact; what is left of so many rows must be enough for some masks."""
     rng = np.random.default_rng(0)
@@ -194,7 +213,7 @@ def test_more_rows_than_there_are_masks(m, ta):
         np.testing.assert_array_equal(c, a @ b)
 
 
-@pytest.mark.parametrize("m", range(MOST_COLUMNS, MOST_COLUMNS + FEW + 1))
+@pytest.mark.parametrize("m", range(MOST_COLUMNS, MOST_COLUMNS + BYTE + 1))
 def test_rows_left_over_from_a_transposed_a(m):
     assert left_out(m, columns_of(np.float32), 100, (0.5, 1.0), True) > 0
     test_the_same_bits_as_with_zeros.hypothesis.inner_test(
@@ -212,7 +231,7 @@ def test_nan_is_no_zero(dtype):
         a[2, 5], a[m - 1, k - 1], a[3, 0] = np.nan, np.inf, -0.0
         c = np.empty((m, n), dtype)
         plan = both(dtype, k)[0]
-        assert leave_out(plan.record, m, n, k, *of_a, *of_b, address(c)) == n
+        assert leave_out(plan.record, m, n, k, *of_a, *of_b, 0.0, address(c)) == n
         finite = np.isfinite(c).all(axis=1)
         assert np.flatnonzero(~finite).tolist() == [2, m - 1]
         assert np.isnan(c[2]).all()
@@ -226,7 +245,7 @@ def masks_of(plans, m, k, a, a_row, a_col, a_more, masks, room):
 
 @settings(deadline=None)
 @given(
-    m=st.integers(FEW, 40), k=st.integers(WORD, 3 * WORD + 1), ta=st.booleans(),
+    m=st.integers(BYTE, 40), k=st.integers(WORD, 3 * WORD + 1), ta=st.booleans(),
     gap=st.integers(0, 2), density=st.floats(0, 1), dtype=DTYPES,
     seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
@@ -248,7 +267,7 @@ def look(plans, m, k, a, a_row, a_col):
 
 
 @pytest.mark.parametrize("ta", [False, True])
-@pytest.mark.parametrize("m", [FEW, 200])
+@pytest.mark.parametrize("m", [BYTE, 200])
 def test_a_few_words_tell_how_many_zeros_there_are(m, ta):
     plan = Plan(np.float32)
     for density in (0.0, 0.5, 1.0):
@@ -278,12 +297,14 @@ def test_small_networks_do_not_compile_it():
 
 
 def fitted(hidden, X, y, with_zeros, monkeypatch, **settings):
-    answer = has_products_with_zeros if with_zeros else lambda *_: False
-    for module in (layout, samples):
-        monkeypatch.setattr(module, "has_products_with_zeros", answer)
+    monkeypatch.undo()
+    monkeypatch.setattr(prediction, "WORTH_ZEROS", 1)
+    if not with_zeros:
+        monkeypatch.setattr(products, "zeros_entries", lambda dtype, longest: {})
     net = MLPClassifier(hidden, max_iter=3, random_state=0, **settings)
     with several_threads():
-        return net.fit(X, y)
+        net.fit(X, y)
+        return net, net.predict_proba(X)
 
 
 @BOTH
@@ -302,18 +323,52 @@ def test_a_fit_is_the_same_bit_by_bit(settings, dtype, monkeypatch):
             fitted(hidden, X, y, with_zeros, monkeypatch, n_jobs=n_jobs, **settings)
             for with_zeros in (True, False) for n_jobs in (1, 2)
         ]  # fmt: skip
-        for net in nets[1:]:
-            np.testing.assert_array_equal(net.loss_curve_, nets[0].loss_curve_)
-            for one, other in zip(net.coefs_, nets[0].coefs_, strict=True):
+        first, predicted = nets[0]
+        for net, probabilities in nets[1:]:
+            np.testing.assert_array_equal(net.loss_curve_, first.loss_curve_)
+            for one, other in zip(net.coefs_, first.coefs_, strict=True):
                 np.testing.assert_array_equal(one, other)
-            np.testing.assert_array_equal(net.predict_proba(X), nets[0].predict_proba(X))
+            np.testing.assert_array_equal(probabilities, predicted)
 
 
-def test_chunks_of_the_first_layer_are_groups_of_rows():
+def test_chunks_of_the_first_layer_are_groups_of_rows(monkeypatch):
     """Else the transpose of the gradient could not be computed where derivatives have zeros."""
-    for sizes in ((784, 256, 128, 10), (784, 100, 10)):
+    dtype = np.dtype(np.float32)
+    dense, sparse = as_matrix(np.ones((2, 784), "f")), as_matrix(scipy.sparse.csr_array((2, 784)))
+    relu = layer_table((784, 256, 128, 10), ("relu",) * 2)
+    for sizes in ((784, 256, 128, 10), (784, 150, 10)):
         layers = layer_table(sizes, ("relu",) * (len(sizes) - 2))
-        bounds = chunk_bounds(layers)
+        cut = samples.cut_of_chunks(layers, dense, dtype, 128)
+        assert cut["group_rows"] >= columns_of(dtype)
+        bounds = chunk_bounds(layers, **cut)
         in_first = bounds[bounds < sizes[0] * sizes[1]]
-        assert in_first.size > 8
-        assert (in_first // sizes[1] % layout.GROUP_ROWS == 0).all()
+        assert in_first.size > 5
+        assert (in_first // sizes[1] % cut["group_rows"] == 0).all()
+    # Samples are searched anew for each chunk, or there are no zeros, or too few rows of weights.
+    assert samples.group_rows(relu, sparse, dtype, 128) == 1
+    assert samples.group_rows(layer_table((784, 256, 10), ("tanh",)), dense, dtype, 128) == 1
+    dropped = layer_table((784, 256, 10), ("tanh",), (0.5,))
+    assert samples.group_rows(dropped, dense, dtype, 128) > 1
+    few = as_matrix(np.ones((2, 100), "f"))
+    assert samples.group_rows(layer_table((100, 256, 10), ("relu",)), few, dtype, 128) == 1
+    monkeypatch.setattr(samples, "multiplies_by_amx", lambda dtype: True)
+    assert samples.group_rows(relu, dense, dtype, 500) == 1
+
+
+def test_few_predictions_do_not_wait_for_the_compiler(monkeypatch):
+    """A fit of small batches has not compiled what is only worth it for many samples."""
+    compiled = []
+
+    def noted(dtype, longest):
+        compiled.append(longest)
+        return zeros_entries(dtype, longest)
+
+    X, y = np.random.default_rng(0).normal(size=(2000, 300)).astype("f"), np.arange(2000) % 3
+    net = MLPClassifier((256,), batch_size=1, max_iter=1, random_state=0).fit(X[:20], y[:20])
+    monkeypatch.setattr(products, "zeros_entries", noted)
+    one = net.predict_proba(X[:1])
+    net.predict(X[:100])
+    assert not compiled
+    net.predict(X)
+    assert compiled
+    np.testing.assert_array_equal(net.predict_proba(X[:1]), one)

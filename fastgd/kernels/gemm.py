@@ -120,6 +120,7 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
     panel, packed = plan.panel, plan.packed
     j = 0
     if plan.without_zeros != 0:
+        # Whole columns, or whole rows; here comes what is left.
         done = call_without_zeros(
             plan.without_zeros, plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row,
             c, c_row,
@@ -134,13 +135,13 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
             d + i * d_row * size,
             c + i * c_row * size,
         )
-    far_a = a_row == 1 and a_col * size > FAR_BYTES and n >= OFTEN
+    far_a = a_row == 1 and a_col * size > FAR_BYTES and n - j >= OFTEN
     far_b = b_col == 1 and m >= OFTEN and is_far(b_row * size)
     rows = TILE_ROWS if far_a else m
     if far_a:
         pack_tiles(m, k, a, a_col, packed, beta)
         a, a_col = packed, rows
-    if _falls_together(a_row, a_col, n, beta):
+    if _falls_together(a_row, a_col, n - j, beta):
         row = k + PADDING // size
         for i in range(m):
             for p in range(0, k, two):

@@ -41,9 +41,6 @@ T = TypeVar("T")
 # The smallest networks, which seldom have two threads, are one chunk: each costs 0.1 µs.
 CHUNK_PARAMETERS, SMALLEST_CHUNK = 27_000, 2_600
 ROW_MULTIPLE, ROW_MULTIPLE_OF_SMALL = 12, 4
-# Rows of the first layer's weights whose gradient is computed together where the derivatives have
-# zeros (``fastgd.kernels.zeros``); chunks of a layer with many of them consist of such groups.
-GROUP_ROWS, MANY_GROUPS = 64, 4
 # The derivatives of a wide layer are packed: in panels, once for all chunks, or for each chunk, and
 # then more rows make that worth it.  More are also worth a search in each sample, if it is sparse.
 WIDE, ROWS_BY_PANELS, ROWS_OF_A_WIDE_LAYER = 512, 64, 192
@@ -166,18 +163,20 @@ def multiplications(layers: NDArray[Any], n_rows: int) -> int:
     return 3 * n_rows * int((layers["n_in"] * layers["n_out"]).sum())
 
 
-def chunk_bounds(layers: NDArray[Any], in_panels: bool = False) -> NDArray[np.int64]:
+def chunk_bounds(
+    layers: NDArray[Any], in_panels: bool = False, group_rows: int = 1
+) -> NDArray[np.int64]:
     """Where the chunks of the parameter vector begin and end, shape (C + 1,).
 
     A chunk is what one thread computes the gradient of and updates at a time.  The chunks do not
-    depend on the number of threads.
+    depend on the number of threads.  Those of the first layer's weights consist, if that is not 1,
+    of so many rows, or a multiple of them.
     """
     n, n_weights = n_parameters(layers), int(layers[0]["biases"])
     target = min(max(n // 8, SMALLEST_CHUNK), CHUNK_PARAMETERS)
     widest = int(layers["n_out"].max())
-    by_groups = layers[0]["n_in"] >= MANY_GROUPS * GROUP_ROWS
-    if by_groups:
-        target = min(target, max(GROUP_ROWS * widest, SMALLEST_CHUNK))
+    if group_rows > 1:
+        target = min(target, max(group_rows * widest, SMALLEST_CHUNK))
     if widest >= WIDE:
         target = max(target, widest * (ROWS_BY_PANELS if in_panels else ROWS_OF_A_WIDE_LAYER))
     least = max(target // 2, 1)
@@ -190,8 +189,8 @@ def chunk_bounds(layers: NDArray[Any], in_panels: bool = False) -> NDArray[np.in
         n_in, n_out, start = int(layer["n_in"]), int(layer["n_out"]), int(layer["weights"])
         is_small = 4 * ROW_MULTIPLE * n_out > target
         multiple = ROW_MULTIPLE_OF_SMALL if is_small else ROW_MULTIPLE
-        if by_groups and start == 0 and target >= GROUP_ROWS * n_out:
-            multiple = GROUP_ROWS
+        if start == 0 and target >= group_rows * n_out:
+            multiple = max(multiple, group_rows)
         row = min(round((place - start) / (n_out * multiple)) * multiple, n_in)
         if start + row * n_out - bounds[-1] >= least:
             bounds.append(start + row * n_out)
@@ -212,7 +211,9 @@ def n_units(layers: NDArray[Any]) -> int:
     return int(layers["n_out"].sum())
 
 
-def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = False) -> Plan:
+def network_plan(
+    layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = False, with_zeros: bool = False
+) -> Plan:
     """A plan for a network with what a forward pass of at most ``rows`` samples needs.
 
     Parameters
@@ -223,6 +224,8 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = Fal
     rows : int
     by_amx : bool, default=False
         Whether large products may be given to the matrix unit.
+    with_zeros : bool, default=False
+        Whether it is worth it to look for zeros in large products, and to compile that.
     """
     plan = Plan(dtype)
     dtype = np.dtype(dtype)
@@ -237,13 +240,13 @@ def network_plan(layers: NDArray[Any], dtype: Any, rows: int, by_amx: bool = Fal
             dtype,
             longest_sum(layers, rows),
             by_amx=by_amx,
-            with_zeros=has_products_with_zeros(layers, rows, dtype),
+            with_zeros=with_zeros and has_products_with_zeros(layers, rows, dtype),
         ),
     )
 
 
 def has_products_with_zeros(layers: NDArray[Any], rows: int, dtype: np.dtype[Any]) -> bool:
-    """Whether products are so large that it is worth it to look for zeros, and to compile that."""
+    """Whether products are so large that it is worth it to look for zeros."""
     n_in, n_out = layers["n_in"], layers["n_out"]
     is_wide = n_out * dtype.itemsize >= COLUMNS_BYTES
     return HAS_TILES and bool((is_wide & (rows * n_in * n_out >= SMALL)).any())
@@ -260,7 +263,12 @@ def has_shares(layers: NDArray[Any], rows: int, dtype: np.dtype[Any], by_amx: bo
 
 
 def set_for_training(
-    plan: Plan, n_outputs_y: int, y_dtype: Any, n_gathered: int, in_panels: bool = False
+    plan: Plan,
+    n_outputs_y: int,
+    y_dtype: Any,
+    n_gathered: int,
+    in_panels: bool = False,
+    group_rows: int = 1,
 ) -> Plan:
     """Give the plan of a network what the way back needs besides.
 
@@ -274,9 +282,11 @@ def set_for_training(
         Number of features, if rows of a dense input will be gathered, else 0.
     in_panels : bool, default=False
         Whether the derivatives of wide layers are packed once for all chunks of the gradient.
+    group_rows : int, default=1
+        See ``chunk_bounds``.
     """
     layers, rows, dtype, y_dtype = plan["layers"], plan["rows"], plan.dtype, np.dtype(y_dtype)
-    chunks = chunk_bounds(layers, in_panels)
+    chunks = chunk_bounds(layers, in_panels, group_rows)
     # Several for each thread, and long enough to be worth a call.
     loss_rows = LOSS_ROWS * max(1, rows // (8 * LOSS_ROWS))
     squares_row = whole_lines(layers.size + 1)
@@ -389,6 +399,6 @@ def plan_of_helper(plan: Plan) -> Plan:
             plan.dtype,
             longest,
             by_amx=plan["pieces"] is not None,
-            with_zeros=plan["without_zeros"] != 0,
+            with_zeros=bool(plan["without_zeros"]),
         )
     )

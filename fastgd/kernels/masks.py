@@ -19,7 +19,7 @@ from fastgd.kernels.plan import array_at, size_of, smaller
 
 WORD = 64  # bits
 WORD_BYTES = 8
-FEW = 8  # rows whose masks are found together, where the numbers of a row lie apart
+BYTE = 8  # rows whose masks are found together, where the numbers of a row lie apart: a bit each
 LOOKS = 4  # words that tell whether there are many zeros
 
 
@@ -35,10 +35,10 @@ def _mask_of_word(typingctx, address, n_before, like):
 
 @intrinsic
 def _mask_of_few(typingctx, address, like):
-    """Mask of FEW numbers side by side."""
+    """Mask of BYTE numbers side by side."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _mask(context, builder, like, args[0], FEW)
+        return _mask(context, builder, like, args[0], BYTE)
 
     return types.uint8(types.intp, like), codegen
 
@@ -53,15 +53,15 @@ def _mask(context: Any, builder: Any, like: Any, address: Any, n: int) -> Any:
 
 @intrinsic
 def _turn(typingctx, few, masks):
-    """From 64 masks of FEW numbers make FEW masks of 64; both are addresses."""
+    """From 64 masks of BYTE numbers make BYTE masks of 64; both are addresses."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind, word = ir.VectorType(ir.IntType(FEW), WORD), ir.IntType(WORD)
+        kind, word = ir.VectorType(ir.IntType(BYTE), WORD), ir.IntType(WORD)
         values = builder.load(builder.inttoptr(args[0], kind.as_pointer()), align=1)
         masks = builder.inttoptr(args[1], word.as_pointer())
         zero = ir.Constant(kind, [0] * WORD)
         # The highest bit of each, which is its sign; then the next one takes its place.
-        for row in reversed(range(FEW)):
+        for row in reversed(range(BYTE)):
             mask = builder.bitcast(builder.icmp_signed("<", values, zero), word)
             builder.store(mask, builder.gep(masks, [ir.Constant(word, row)]))
             values = builder.add(values, values)
@@ -72,15 +72,15 @@ def _turn(typingctx, few, masks):
 
 @njit
 def find_masks(m, k, a, a_row, a_col, a_more, masks, room, like):
-    """Write the masks of A (m, k) to the address ``masks``; up to FEW - 1 more than there are.
+    """Write the masks of A (m, k) to the address ``masks``; up to BYTE - 1 more than there are.
 
-    ``a_row`` or ``a_col`` is 1; then m is at least FEW, or k at least WORD.  Rows of panels lie
+    ``a_row`` or ``a_col`` is 1; then m is at least BYTE, or k at least WORD.  Rows of panels lie
     ``a_more`` numbers farther on for each panel before theirs.  There is ``room`` for a word of
     bytes.
     """
     size, few = size_of(like), array_at(room, WORD, np.uint8(0))
     # Behind the last row in panels there is room.
-    last = m if a_more != 0 else m - FEW
+    last = m if a_more != 0 else m - BYTE
     for word in range(0, k, WORD):
         target = masks + word // WORD * m * WORD_BYTES
         if a_col == 1:
@@ -91,7 +91,7 @@ def find_masks(m, k, a, a_row, a_col, a_more, masks, room, like):
         else:
             n_terms = smaller(WORD, k - word)
             few[n_terms:] = 0
-            for i in range(0, m, FEW):
+            for i in range(0, m, BYTE):
                 row = smaller(i, last)
                 place = a + (row + row * size // PANEL_ROW_BYTES * a_more + word * a_col) * size
                 for p in range(n_terms):

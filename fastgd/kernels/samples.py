@@ -29,12 +29,15 @@ from fastgd.kernels.plan import Plan
 from fastgd.kernels.shares import even_out_entry
 from fastgd.kernels.tiles import HAS_TILES
 from fastgd.kernels.users_loss import check_loss
+from fastgd.kernels.zeros import COLUMNS_BYTES
 
 # A block of rows keeps its units within the second-level cache, and memory within bounds.
 BLOCK_BYTES = 2**21
 # Rows of a batch from which it is worth it to write all weights anew for the matrix unit; of a
 # layer with many weights, beside which there is less that is no product, fewer are enough.
 ROWS_FOR_AMX, ROWS_WITH_MANY_WEIGHTS, MANY_WEIGHTS = 384, 256, 2**19
+# Rows in a group at least, else chunks would be tiny, and groups that are many.
+LEAST_GROUP, MANY_GROUPS = 64, 4
 
 
 def block_rows(layers: NDArray[Any], n_samples: int, dtype: Any) -> int:
@@ -52,9 +55,10 @@ def data_plan(
     ``gather`` says whether the samples will be taken in another order.
     """
     n_gathered = data.X.n_features if gather and isinstance(data.X, Dense) else 0
-    in_panels = packs_deltas(layers, data.X, np.dtype(dtype), rows)
-    plan = network_plan(layers, dtype, rows, by_amx=has_products_for_amx(layers, rows))
-    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered, in_panels)
+    by_amx = has_products_for_amx(layers, rows)
+    plan = network_plan(layers, dtype, rows, by_amx, with_zeros=True)
+    cut = cut_of_chunks(layers, data.X, np.dtype(dtype), rows)
+    set_for_training(plan, data.y.shape[1], data.y.dtype, n_gathered, **cut)
     return set_samples(plan, data, n_samples, loss, alpha)
 
 
@@ -101,6 +105,30 @@ def packs_deltas(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], row
     if not (HAS_TILES and isinstance(X, Dense) and n_panel_units(layers) > 0):
         return False
     return not (multiplies_by_amx(dtype) and has_products_for_amx(layers, rows))
+
+
+def group_rows(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], rows: int) -> int:
+    """Rows of the first layer's weights whose gradients are computed together, if it has many.
+
+    That is where the derivatives have zeros, as those of ReLU units have (``kernels.zeros``).
+    """
+    group = max(LEAST_GROUP, COLUMNS_BYTES // dtype.itemsize)
+    first = layers[0]
+    gives_zeros = NAMES[first["activation"]] == "relu" or first["dropout"] > 0.0
+    by_amx = multiplies_by_amx(dtype) and has_products_for_amx(layers, rows)
+    if not (gives_zeros and isinstance(X, Dense) and first["n_in"] >= MANY_GROUPS * group):
+        return 1
+    return group if has_products_with_zeros(layers, rows, dtype) and not by_amx else 1
+
+
+def cut_of_chunks(
+    layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], rows: int
+) -> dict[str, Any]:
+    """What ``chunk_bounds`` asks for besides the layers."""
+    return {
+        "in_panels": packs_deltas(layers, X, dtype, rows),
+        "group_rows": group_rows(layers, X, dtype, rows),
+    }
 
 
 def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:

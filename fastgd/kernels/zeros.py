@@ -8,7 +8,8 @@ stay in the first-level cache.  Where it is B that has zeros, the transpose of C
 
 For each term of each row of C a row of B is loaded, where a tile (``fastgd.kernels.tiles``) loads
 it once for several; so a third of the numbers must be 0 to be worth it.  The terms that are left
-are added in the same order, which gives the same sums, bit by bit.
+are added in the same order.  Of finite numbers that gives the same sums, bit by bit but for the
+sign of a 0; but 0 times infinity, which else is NaN, is left out, too.
 
 Compiled where a network has products so large, and called by address.
 """
@@ -26,25 +27,25 @@ from numba.core.extending import intrinsic
 
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import aligned_empty
-from fastgd.kernels.masks import FEW, WORD, find_masks, share_of_zeros
+from fastgd.kernels.masks import BYTE, WORD, find_masks, share_of_zeros
 from fastgd.kernels.packing import (
     IN_PANELS,
     PANEL_ROW_BYTES,
-    TOGETHER,
     call_pack,
     is_far,
     pack_panels,
 )
 from fastgd.kernels.parts import call_at
-from fastgd.kernels.plan import array_at, copy_to, int64_at, plan_dtype, size_of, smaller
+from fastgd.kernels.plan import array_at, copy_to, int64_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import hidden, store_sums
 from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
 
 REGISTERS = 8  # of sums: they hide that each waits for its last product
 COLUMNS_BYTES = REGISTERS * VECTOR_BYTES
 ROWS = 64  # whose sums are kept from one word of terms to the next
-# Rows from which B is packed, and whose masks are found at a time: of A, and of a transposed one.
-OFTEN, MOST_ROWS, MOST_COLUMNS = 24, 1024, 128
+# Rows that a B whose rows lie far apart must be packed for, or it would be read for each of them.
+ENOUGH_ROWS = 16
+MOST_ROWS, MOST_COLUMNS = 1024, 128  # of A, and of a transposed A, whose masks are found at a time
 FEWEST_TERMS = 32
 # What a row costs, in those of a tile, and what a term, and a row that is turned back.  (A third of
 # the numbers must be 0 to be worth it.)
@@ -206,7 +207,7 @@ def _groups(
                 source, target = group + q * b_col * size, plan.panel + q * k * size
                 call_pack(plan.pack, source, b_col, k, two, target, beta)
             group, row, panel = plan.panel, two, k * two
-        elif m >= OFTEN and is_far(b_row * size):
+        elif is_far(b_row * size):
             pack_panels(group, b_row, k, columns, plan.panel, k, beta)
             group, row, panel = plan.panel, two, k * two
         for top in range(0, m, ROWS):
@@ -241,6 +242,7 @@ def _covered(n, columns, cost, can_overlap):
 
 
 def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_row):
+    """See ``call_without_zeros``."""
     size = size_of(beta)
     two, columns = PANEL_ROW_BYTES // size, COLUMNS_BYTES // size
     if (k < WORD and a_row != 1) or k < FEWEST_TERMS:
@@ -248,7 +250,8 @@ def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_r
     # What is computed twice must not be added twice.
     is_new = beta == 0.0 or c != d
     cost, is_turned, more = 1.0, False, 0
-    if n >= columns and m >= FEW:
+    is_enough = m >= (ENOUGH_ROWS if b_col == 1 and is_far(b_row * size) else BYTE)
+    if n >= columns and is_enough:
         cost = _cost(m, k, a, a_row, a_col, beta)
         done = _covered(n, columns, cost, is_new and b_col != IN_PANELS)
     if cost >= 1.0:
@@ -256,7 +259,7 @@ def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_r
         looks, step = n, b_row
         if b_col == IN_PANELS:
             looks, step, more = two, two, (b_row - 1) * two
-        if m < columns or a_row != 1 or n < two or b_col > 1:
+        if m < columns or a_row != 1 or n < larger(two, ENOUGH_ROWS) or b_col > 1:
             return 0
         cost = COST_OF_TURNING + _cost(looks, k, b, 1, step, beta)
         if cost >= 1.0:
@@ -267,8 +270,8 @@ def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_r
     i = 0
     while i < m:
         rows = smaller(MOST_COLUMNS if a_row == 1 and not is_turned else MOST_ROWS, m - i)
-        if more == 0 and 0 < m - i - rows < FEW:
-            rows -= FEW
+        if more == 0 and 0 < m - i - rows < BYTE:
+            rows -= BYTE
         _groups(
             plan, is_turned, rows, done, k,
             a + (i * a_row + i // two * more) * size, a_row, a_col, more, b, b_row, b_col,
@@ -302,12 +305,10 @@ def zeros_entries(dtype: np.dtype[Any], longest: int) -> dict[str, Any]:
 
     ``longest`` is the largest k of a product.
     """
-    columns = COLUMNS_BYTES // dtype.itemsize
-    # Of the sums that are turned rows are a quarter as long, and some more than there are columns.
-    turned = (columns + TOGETHER) * PANEL_ROW_BYTES
+    turned = COLUMNS_BYTES // dtype.itemsize * PANEL_ROW_BYTES
     return {
         "without_zeros": without_zeros_code(dtype),
-        "masks": aligned_empty(-(-longest // WORD) * MOST_ROWS + FEW, np.int64),
+        "masks": aligned_empty(-(-longest // WORD) * MOST_ROWS + BYTE, np.int64),
         "sums": aligned_empty(ROWS * COLUMNS_BYTES + turned, np.uint8),
     }
 

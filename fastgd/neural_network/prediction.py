@@ -27,6 +27,8 @@ from fastgd.solvers.objective import LEAST_A_PASS
 
 # Buffers of up to so many numbers are kept for the next call; they have room for so many rows.
 FEW_NUMBERS, FEW_ROWS = 2**18, 16
+# Multiplications of a call from which zeros are looked for: the code for that may not be there yet.
+WORTH_ZEROS = 100_000_000
 # Each of several threads has so many blocks, if they have so many rows.
 MOST_BLOCKS, ROWS_OF_A_BLOCK = 4, 120
 
@@ -61,6 +63,7 @@ class Predictor:
         self._n_units = n_units(layers)
         self._kept: list[Plan] = []
         self._kept_rows = 0
+        self._with_zeros = False
         self.is_finite = True
 
     def outputs(self, X: Any) -> NDArray[Any]:
@@ -80,6 +83,8 @@ class Predictor:
         n_threads = 1
         if HAS_TILES:
             n_threads = threads_worth(n_samples * self.w.size, self._n_jobs, LEAST_A_PASS)
+        if n_samples * self.w.size >= WORTH_ZEROS and not self._with_zeros:
+            self._with_zeros, self._kept, self._kept_rows = True, [], 0
         n_blocks = n_threads
         if n_threads > 1:  # one of them may have a slower processor
             n_blocks *= min(max(n_samples // (n_threads * ROWS_OF_A_BLOCK), 1), MOST_BLOCKS)
@@ -115,7 +120,7 @@ class Predictor:
         return kept[:n_threads]
 
     def _new_plan(self, rows: int, matrix: Any) -> Plan:
-        plan = network_plan(self._layers, self.w.dtype, rows)
+        plan = network_plan(self._layers, self.w.dtype, rows, with_zeros=self._with_zeros)
         entries = input_entries(matrix, self.w.dtype)
         if isinstance(matrix, Dense):
             entries["input_sum"] = aligned_zeros(LINE_NUMBERS, np.float64)

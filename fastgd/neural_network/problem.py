@@ -14,7 +14,7 @@ from fastgd.kernels.layout import chunk_bounds
 from fastgd.kernels.linalg import CSR, Dense, kind_of
 from fastgd.kernels.network import Data
 from fastgd.kernels.plan import Plan
-from fastgd.kernels.samples import data_plan, packs_deltas, set_samples, tasks_of_plan
+from fastgd.kernels.samples import cut_of_chunks, data_plan, set_samples, tasks_of_plan
 from fastgd.solvers import Objective
 
 # Largest power of 2 of weights that are taken as they are.
@@ -61,8 +61,9 @@ class Problem(NamedTuple):
 
     def chunks(self, rows: int) -> NDArray[np.int64]:
         """Where such a plan cuts the parameters."""
-        in_panels = packs_deltas(self.layers, self.data.X, self.dtype, rows)
-        return chunk_bounds(self.layers, in_panels)
+        return chunk_bounds(
+            self.layers, **cut_of_chunks(self.layers, self.data.X, self.dtype, rows)
+        )
 
     def objective(self, x0: NDArray[Any] | None = None) -> Objective:
         return Objective(
