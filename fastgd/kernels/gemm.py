@@ -127,14 +127,9 @@ def _slab(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_row, c, c_
         )  # fmt: skip
         if done == n or done == -m:
             return
-        i = larger(-done, 0)
-        j, m, a, d, c = (
-            larger(done, 0),
-            m - i,
-            a + i * a_row * size,
-            d + i * d_row * size,
-            c + i * c_row * size,
-        )
+        i, j = larger(-done, 0), larger(done, 0)
+        m, a = m - i, a + i * a_row * size
+        d, c = d + i * d_row * size, c + i * c_row * size
     far_a = a_row == 1 and a_col * size > FAR_BYTES and n - j >= OFTEN
     far_b = b_col == 1 and m >= OFTEN and is_far(b_row * size)
     rows = TILE_ROWS if far_a else m

@@ -240,15 +240,16 @@ def network_plan(
             dtype,
             longest_sum(layers, rows),
             by_amx=by_amx,
-            with_zeros=with_zeros and has_products_with_zeros(layers, rows, dtype),
+            with_zeros=with_zeros and has_products_with_zeros(layers, rows, dtype.itemsize),
         ),
     )
 
 
-def has_products_with_zeros(layers: NDArray[Any], rows: int, dtype: np.dtype[Any]) -> bool:
+@remembered
+def has_products_with_zeros(layers: NDArray[Any], rows: int, itemsize: int) -> bool:
     """Whether products are so large that it is worth it to look for zeros."""
     n_in, n_out = layers["n_in"], layers["n_out"]
-    is_wide = n_out * dtype.itemsize >= COLUMNS_BYTES
+    is_wide = n_out * itemsize >= COLUMNS_BYTES
     return HAS_TILES and bool((is_wide & (rows * n_in * n_out >= SMALL)).any())
 
 

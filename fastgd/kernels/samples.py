@@ -83,7 +83,7 @@ def tasks_of_plan(
     """
     by_amx = has_products_for_amx(layers, rows)
     tasks: list[Callable[[], Any]] = [
-        *tasks_of_products(dtype, by_amx, has_products_with_zeros(layers, rows, dtype)),
+        *tasks_of_products(dtype, by_amx, has_products_with_zeros(layers, rows, dtype.itemsize)),
         partial(losses_and_deltas_entry, dtype),
     ]
     if has_shares(layers, rows, dtype, by_amx and multiplies_by_amx(dtype)):
@@ -116,9 +116,10 @@ def group_rows(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], rows:
     first = layers[0]
     gives_zeros = NAMES[first["activation"]] == "relu" or first["dropout"] > 0.0
     by_amx = multiplies_by_amx(dtype) and has_products_for_amx(layers, rows)
-    if not (gives_zeros and isinstance(X, Dense) and first["n_in"] >= MANY_GROUPS * group):
+    has_groups = isinstance(X, Dense) and first["n_in"] >= MANY_GROUPS * group
+    if not (gives_zeros and has_groups) or by_amx:
         return 1
-    return group if has_products_with_zeros(layers, rows, dtype) and not by_amx else 1
+    return group if has_products_with_zeros(layers, rows, dtype.itemsize) else 1
 
 
 def cut_of_chunks(
