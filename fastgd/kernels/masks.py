@@ -72,7 +72,7 @@ def _turn(typingctx, few, masks):
 
 @njit
 def find_masks(m, k, a, a_row, a_col, a_more, masks, room, like):
-    """Write the masks of A (m, k) to the address ``masks``; up to BYTE - 1 more than there are.
+    """Write the masks of A (m, k) to the address ``masks``; of panels a multiple of BYTE rows.
 
     ``a_row`` or ``a_col`` is 1; then m is at least BYTE, or k at least WORD.  Rows of panels lie
     ``a_more`` numbers farther on for each panel before theirs.  There is ``room`` for a word of
