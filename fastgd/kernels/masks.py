@@ -34,7 +34,7 @@ def _mask_of_word(typingctx, address, n_before, like):
 
 
 @intrinsic
-def _mask_of_few(typingctx, address, like):
+def _mask_of_byte(typingctx, address, like):
     """Mask of BYTE numbers side by side."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -95,7 +95,7 @@ def find_masks(m, k, a, a_row, a_col, a_more, masks, room, like):
                 row = smaller(i, last)
                 place = a + (row + row * size // PANEL_ROW_BYTES * a_more + word * a_col) * size
                 for p in range(n_terms):
-                    few[p] = _mask_of_few(place + p * a_col * size, like)
+                    few[p] = _mask_of_byte(place + p * a_col * size, like)
                 _turn(room, target + row * WORD_BYTES)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -41,13 +42,8 @@ def copy_row(typingctx, source, target, n, like):
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         source, target, n, _ = args
         element = context.get_value_type(like)
-        full = builder.icmp_signed("==", n, ir.Constant(n.type, 2 * lanes))
-        # The usual case asks neither for masks nor for the width of what is left.
-        with builder.if_else(full) as (then, otherwise):
-            with then:
-                _copy(builder, _whole(builder, element, lanes, 2), source, target)
-            with otherwise:
-                _copy(builder, Vectors(builder, element, lanes, 2, n), source, target)
+        for vector in two_registers(builder, element, lanes, n):
+            _copy(builder, vector, source, target)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, like), codegen
@@ -59,14 +55,30 @@ def _copy_tile_rows(typingctx, source, target, like):
     lanes = VECTOR_BYTES * 8 // like.bitwidth
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = _whole(builder, context.get_value_type(like), lanes, -(-TILE_ROWS // lanes))
+        vector = whole_registers(
+            builder, context.get_value_type(like), lanes, -(-TILE_ROWS // lanes)
+        )
         _copy(builder, vector, *args[:2])
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, like), codegen
 
 
-def _whole(builder: Any, element: Any, lanes: int, count: int) -> Vectors:
+def two_registers(builder: Any, element: Any, lanes: int, n: Any) -> Iterator[Vectors]:
+    """Branch on whether two registers in a row of ``n`` columns are there; for each, how to load.
+
+    The usual case asks neither for masks nor for the width of what is left.  To be gone through to
+    the end.
+    """
+    full = builder.icmp_signed("==", n, ir.Constant(n.type, 2 * lanes))
+    with builder.if_else(full) as (then, otherwise):
+        with then:
+            yield whole_registers(builder, element, lanes, 2)
+        with otherwise:
+            yield Vectors(builder, element, lanes, 2, n)
+
+
+def whole_registers(builder: Any, element: Any, lanes: int, count: int) -> Vectors:
     """So many registers, all of which are there."""
     n = ir.Constant(ir.IntType(64), count * lanes)
     return Vectors(builder, element, lanes, count, n, masked=False)

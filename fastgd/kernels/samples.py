@@ -86,7 +86,7 @@ def tasks_of_plan(
         *tasks_of_products(dtype, by_amx, has_products_with_zeros(layers, rows, dtype.itemsize)),
         partial(losses_and_deltas_entry, dtype),
     ]
-    if has_shares(layers, rows, dtype, by_amx and multiplies_by_amx(dtype)):
+    if has_shares(layers, rows, dtype, are_for_amx(layers, dtype, rows)):
         tasks.append(even_out_entry)
     if packs_deltas(layers, data.X, dtype, rows):
         tasks.append(partial(panels_entry, dtype))
@@ -104,7 +104,7 @@ def packs_deltas(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], row
     """
     if not (HAS_TILES and isinstance(X, Dense) and n_panel_units(layers) > 0):
         return False
-    return not (multiplies_by_amx(dtype) and has_products_for_amx(layers, rows))
+    return not are_for_amx(layers, dtype, rows)
 
 
 def group_rows(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], rows: int) -> int:
@@ -115,11 +115,10 @@ def group_rows(layers: NDArray[Any], X: Dense | CSR, dtype: np.dtype[Any], rows:
     group = max(LEAST_GROUP, COLUMNS_BYTES // dtype.itemsize)
     first = layers[0]
     gives_zeros = NAMES[first["activation"]] == "relu" or first["dropout"] > 0.0
-    by_amx = multiplies_by_amx(dtype) and has_products_for_amx(layers, rows)
     has_groups = isinstance(X, Dense) and first["n_in"] >= MANY_GROUPS * group
-    if not (gives_zeros and has_groups) or by_amx:
+    if not (gives_zeros and has_groups and has_products_with_zeros(layers, rows, dtype.itemsize)):
         return 1
-    return group if has_products_with_zeros(layers, rows, dtype.itemsize) else 1
+    return 1 if are_for_amx(layers, dtype, rows) else group
 
 
 def cut_of_chunks(
@@ -130,6 +129,11 @@ def cut_of_chunks(
         "in_panels": packs_deltas(layers, X, dtype, rows),
         "group_rows": group_rows(layers, X, dtype, rows),
     }
+
+
+def are_for_amx(layers: NDArray[Any], dtype: np.dtype[Any], rows: int) -> bool:
+    """Whether there is a matrix unit, and batches of ``rows`` have products for it."""
+    return multiplies_by_amx(dtype) and has_products_for_amx(layers, rows)
 
 
 def has_products_for_amx(layers: NDArray[Any], rows: int) -> bool:

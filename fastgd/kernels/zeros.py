@@ -34,8 +34,10 @@ from fastgd.kernels.packing import (
     call_pack,
     is_far,
     pack_panels,
+    two_registers,
+    whole_registers,
 )
-from fastgd.kernels.parts import call_at
+from fastgd.kernels.parts import call_at, product_signature
 from fastgd.kernels.plan import array_at, copy_to, int64_at, larger, plan_dtype, size_of, smaller
 from fastgd.kernels.tiles import hidden, store_sums
 from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
@@ -68,8 +70,7 @@ def _sum_row(typingctx, mask, a, a_step, b, b_row, b_panel, sums, beta, d, c):
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
         mask, a, a_step, b, b_row, b_panel, sums, beta, d, c = args
         element = context.get_value_type(sig.args[7])
-        n, nothing = ir.Constant(I64, REGISTERS * lanes), ir.Constant(I64, 0)
-        vector = Vectors(builder, element, lanes, REGISTERS, n, masked=False)
+        vector, nothing = whole_registers(builder, element, lanes, REGISTERS), ir.Constant(I64, 0)
         a, b, sums, d, c = (
             builder.inttoptr(address, element.as_pointer()) for address in (a, b, sums, d, c)
         )
@@ -145,17 +146,10 @@ def _write_row(typingctx, source, n, beta, d, c):
         source, n, beta, d, c = args
         element = context.get_value_type(sig.args[2])
         source, d, c = (builder.inttoptr(x, element.as_pointer()) for x in (source, d, c))
-        nothing, two = ir.Constant(I64, 0), ir.Constant(I64, 2 * lanes)
-
-        def write(vector: Vectors) -> None:
+        nothing = ir.Constant(I64, 0)
+        for vector in two_registers(builder, element, lanes, n):
             row = [vector.load(source, v) for v in range(2)]
             store_sums(builder, vector, element, [row], beta, d, nothing, c, nothing)
-
-        with builder.if_else(builder.icmp_signed("==", n, two)) as (then, otherwise):
-            with then:
-                write(Vectors(builder, element, lanes, 2, two, masked=False))
-            with otherwise:
-                write(Vectors(builder, element, lanes, 2, n))
 
     return types.void(i, i, beta, i, i), codegen
 
@@ -282,8 +276,7 @@ def _without_zeros(plan, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, d, d_r
 
 
 def _signature(plan: Any) -> Any:
-    i, real = types.intp, plan.typeof("real")
-    return types.intp(plan, i, i, i, i, i, i, i, i, i, real, i, i, i, i)
+    return types.intp(*product_signature(plan).args)
 
 
 @intrinsic
