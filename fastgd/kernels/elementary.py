@@ -400,16 +400,6 @@ def divide(a: Number, b: Number) -> Number:
 
 
 @intrinsic
-def _quotient(typing_context: Any, a: Any, b: Any) -> Any:
-    """a / b, which the compiler may make of an estimate of 1 / b and a step of Newton's method."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fdiv(*args, flags=("arcp", "contract", "ninf"))
-
-    return a(a, a), generate
-
-
-@intrinsic
 def maximum(typing_context: Any, a: Any, b: Any) -> Any:
     """The larger one; a NaN if one of them is (IEEE 754-2019); either of 0 and -0."""
 
@@ -423,47 +413,68 @@ def maximum(typing_context: Any, a: Any, b: Any) -> Any:
     return a(a, a), generate
 
 
-@intrinsic
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """a b + c, rounded once."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    return a(a, a, a), generate
-
-
 # These bits less those of b, as integers, are a number within 5.1 % of 1 / b: exponents are
 # subtracted, and mantissas nearly straight lines (the constant is the best one of a search).
 RECIPROCAL_BITS = 0x7FDE623800000000
 # Up to here the reciprocal, and what it is refined by, are normal numbers.
-LARGEST_DIVISOR = np.float64(2.0**1021)
+LARGEST_DIVISOR = 2.0**1021
+
+
+def emit_quotient(builder: Any, a: Any, b: Any) -> Any:
+    """The instructions of ``divide``, for single numbers or for registers of them."""
+    kind = a.type
+    is_vector = isinstance(kind, ir.VectorType)
+    is_single = (kind.element if is_vector else kind) == ir.FloatType()
+
+    def constant(kind: Any, value: Any) -> Any:
+        return ir.Constant(kind, [value] * kind.count if is_vector else value)
+
+    def at_most(limit: float) -> Any:
+        most = constant(kind, limit)
+        return builder.select(builder.fcmp_ordered(">", b, most), most, b)
+
+    if is_single:
+        # Which the compiler may make of an estimate of 1 / b and a step of Newton's method.
+        flags = ("arcp", "contract", "ninf")
+        return builder.fdiv(a, at_most(float(np.finfo(np.float32).max)), flags=flags)
+    if not processor_has("fma"):
+        return builder.fdiv(a, b)
+    word = ir.IntType(64)
+    bits = ir.VectorType(word, kind.count) if is_vector else word
+    name = f"llvm.fma.v{kind.count}f64" if is_vector else "llvm.fma.f64"
+    declared = ir.FunctionType(kind, [kind] * 3)
+
+    def fma(a: Any, b: Any, c: Any) -> Any:
+        function = cgutils.get_or_insert_function(builder.module, declared, name)
+        return builder.call(function, [a, b, c])
+
+    d = at_most(LARGEST_DIVISOR)
+    minus_d, one = builder.fneg(d), constant(kind, 1.0)
+    # The error of y is squared three times: 5e-2, 3e-3, 7e-6, 4e-11.
+    y = builder.sub(constant(bits, RECIPROCAL_BITS), builder.bitcast(d, bits))
+    y = builder.bitcast(y, kind)
+    for _ in range(3):
+        y = fma(y, fma(minus_d, y, one), y)
+    # What the quotient has left over is known to more digits than are needed (Markstein 1990),
+    # and squares the error once more: the sum is the processor's to the last bit, as a rule.
+    q = builder.fmul(a, y)
+    return fma(fma(builder.fneg(q), d, a), y, q)
+
+
+@intrinsic
+def _quotient(typing_context: Any, a: Any, b: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return emit_quotient(builder, *args)
+
+    return a(a, a), generate
 
 
 @overload(divide, jit_options=compiler_flags(inline=True))
 def _divide(a: Number, b: Number) -> Callable[..., Any]:
-    largest = np.finfo(np.float32).max
-    one = np.float64(1.0)
-    bits, reciprocal_bits = np.uint64, np.uint64(RECIPROCAL_BITS)
-
-    def estimated(a: Number, b: Number) -> Number:
-        return _quotient(a, largest if b > largest else b)
-
-    def refined(a: Number, b: Number) -> Number:
-        d = LARGEST_DIVISOR if b > LARGEST_DIVISOR else b
-        # The error of y is squared three times: 5e-2, 3e-3, 7e-6, 4e-11.
-        y = _recast(bits(reciprocal_bits - _recast(d)))
-        y = _fma(y, _fma(-d, y, one), y)
-        y = _fma(y, _fma(-d, y, one), y)
-        y = _fma(y, _fma(-d, y, one), y)
-        # What the quotient has left over is known to more digits than are needed (Markstein 1990),
-        # and squares the error once more: the sum is the processor's to the last bit, as a rule.
-        q = a * y
-        return _fma(_fma(-q, d, a), y, q)
+    def run(a: Number, b: Number) -> Number:
+        return _quotient(a, b)
 
     def exact(a: Number, b: Number) -> Number:
         return a / b
 
-    if a == b == types.float32:
-        return estimated
-    return refined if a == b == types.float64 and processor_has("fma") else exact
+    return run if a == b and a in _SAME_WIDTH else exact

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
 from fastgd._jit import njit
@@ -158,6 +158,32 @@ def store_sums(
                 vector.store_rows(results, c, ldc)
 
 
+@intrinsic
+def _outer(typingctx, m, a, a_row, b, beta, d, d_row, c, c_row, n):
+    """``C = A B + beta D`` of a column A and a row B, at most two registers long."""
+    lanes = VECTOR_BYTES * 8 // beta.bitwidth
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> None:
+        m, a, a_row, b, beta, d, d_row, c, c_row, n = args
+        element = context.get_value_type(sig.args[4])
+        vector = Vectors(builder, element, lanes, 2, n, masked=False)
+        a, b, c, d = (builder.inttoptr(x, element.as_pointer()) for x in (a, b, c, d))
+        of_b = [vector.load(b, v) for v in range(2)]
+        nothing = ir.Constant(m.type, 0)
+        with cgutils.for_range(builder, m) as loop:
+            place = builder.mul(loop.index, a_row)
+            of_a = vector.broadcast(builder.load(builder.gep(a, [place])))
+            row = [builder.fmul(of_a, x) for x in of_b]
+            of_d, of_c = (
+                builder.gep(matrix, [builder.mul(loop.index, step)])
+                for matrix, step in ((d, d_row), (c, c_row))
+            )
+            store_sums(builder, vector, element, [row], beta, of_d, nothing, of_c, nothing)
+
+    i = types.intp
+    return types.void(i, i, i, i, beta, i, i, i, i, i), codegen
+
+
 def _column(n_vectors: int) -> Any:
     """Build the loop over the tiles of a column of C that is ``n_vectors`` registers wide."""
     rows = _ROWS[n_vectors]
@@ -193,6 +219,8 @@ def column_of_tiles(m, n, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row
     """The tiles of a column of C at most two registers wide; or of ROW_BYTES, if m is 1."""
     if n * size_of(beta) == ROW_BYTES:
         _row(k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
+    elif n * size_of(beta) > VECTOR_BYTES and k == 1:
+        _outer(m, a, a_row, b, beta, d, d_row, c, c_row, n)
     elif n * size_of(beta) > VECTOR_BYTES:
         _wide(m, k, a, a_row, a_col, b, b_row, beta, d, d_row, c, c_row, n)
     else:

@@ -209,9 +209,10 @@ def _numbers(builder: Any, place: Any) -> Any:
     return builder.bitcast(place, place.type.pointee.element.as_pointer())
 
 
-def number_bytes(vector: Any) -> int:
-    """Bytes of a number of a vector."""
-    return 4 if vector.element == ir.FloatType() else 8
+def number_bytes(kind: Any) -> int:
+    """Bytes of a number, or of each number of a vector."""
+    number = kind.element if isinstance(kind, ir.VectorType) else kind
+    return 4 if number == ir.FloatType() else 8
 
 
 def _call_masked(builder: Any, name: str, result: Any, args: list[Any], vector: Any) -> Any:

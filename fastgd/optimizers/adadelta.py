@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from fastgd.kernels.elementary import divide
+from fastgd.kernels.stages import quotient, root, two_stages
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -39,15 +38,24 @@ class Adadelta(NamedTuple):
 
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
-        v, u = state[0], state[1]
-        decay = real(self.weight_decay)
-        epsilon = real(self.epsilon)
-        rate = real(learning_rate)
-        rho = real(self.rho)
-        rest = real(1.0 - self.rho)
-        for i in range(w.size):
-            d = g[i] + decay * w[i]
-            v[i] = rho * v[i] + rest * d * d
-            change = divide(math.sqrt(u[i] + epsilon), math.sqrt(v[i] + epsilon)) * d
-            u[i] = rho * u[i] + rest * change * change
-            w[i] -= rate * change
+        constants = (
+            real(self.rho), real(1.0 - self.rho), real(learning_rate), real(self.epsilon),
+            real(self.weight_decay),
+        )  # fmt: skip
+        _update(w, g, state, constants)
+
+
+def _average(constants, g, w, v, u):
+    rho, rest, _, epsilon, decay = constants
+    g = g + decay * w
+    v = rho * v + rest * g * g
+    return (v,), (g, root(u + epsilon), root(v + epsilon))
+
+
+def _descend(constants, w, u, g, numerator, denominator):
+    rho, rest, rate, *_ = constants
+    change = quotient(numerator, denominator) * g
+    return w - rate * change, rho * u + rest * change * change
+
+
+_update = two_stages(_average, _descend)

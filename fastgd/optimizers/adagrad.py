@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from fastgd.kernels.elementary import divide
+from fastgd.kernels.stages import quotient, root, two_stages
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -40,14 +39,23 @@ class Adagrad(NamedTuple):
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
         total = state[0]
-        decay = real(self.weight_decay)
-        epsilon = real(self.epsilon)
-        rate = real(learning_rate / (1.0 + (t - 1) * self.learning_rate_decay))
         if t == 1:
             start = real(self.initial_accumulator)
             for i in range(w.size):
                 total[i] = start
-        for i in range(w.size):
-            d = g[i] + decay * w[i]
-            total[i] += d * d
-            w[i] -= divide(rate * d, math.sqrt(total[i]) + epsilon)
+        rate = real(learning_rate / (1.0 + (t - 1) * self.learning_rate_decay))
+        _update(w, g, state, (rate, real(self.epsilon), real(self.weight_decay)))
+
+
+def _add_square(constants, g, w, total):
+    rate, epsilon, decay = constants
+    g = g + decay * w
+    total = total + g * g
+    return (total,), (rate * g, root(total) + epsilon)
+
+
+def _descend(constants, w, numerator, denominator):
+    return (w - quotient(numerator, denominator),)
+
+
+_update = two_stages(_add_square, _descend)

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from fastgd._jit import njit
-from fastgd.kernels.elementary import divide
+from fastgd.kernels.stages import larger_of, quotient, root, two_stages
 from fastgd.optimizers.update_rule import update_rule
 
 ADAM_SCALARS = ("average_correction", "square_average_correction")
@@ -67,6 +67,37 @@ def adam_state(amsgrad: bool) -> tuple[str, ...]:
     return (*averages, "largest_square_average") if amsgrad else averages
 
 
+def _average(constants, g, w, m, v):
+    """Both averages with one gradient more; handed on: numerator and denominator."""
+    b1, rest_1, b2, rest_2, rate, epsilon, *_ = constants
+    m = b1 * m + rest_1 * g
+    v = b2 * v + rest_2 * g * g
+    return (m, v), (rate * m, root(v) + epsilon)
+
+
+def _average_with_decay(constants, g, w, m, v):
+    *_, decay, _ = constants
+    return _average(constants, g + decay * w, w, m, v)
+
+
+def _average_amsgrad(constants, g, w, m, v, largest):
+    epsilon = constants[5]
+    (m, v), (numerator, _) = _average_with_decay(constants, g, w, m, v)
+    largest = larger_of(v, largest)
+    return (m, v, largest), (numerator, root(largest) + epsilon)
+
+
+def descend(constants, w, numerator, denominator):
+    """The second stage of Adam and its kin; the last constant is 1 − decoupled weight decay."""
+    *_, keep = constants
+    return (keep * w - quotient(numerator, denominator),)
+
+
+_update = two_stages(_average, descend)
+_update_with_decay = two_stages(_average_with_decay, descend)
+_update_amsgrad = two_stages(_average_amsgrad, descend)
+
+
 @njit(inline=True)
 def adam_step(
     w, g, state, scalars, t, learning_rate, beta_1, beta_2, epsilon, coupled, decoupled, amsgrad,
@@ -74,45 +105,22 @@ def adam_step(
 ):  # fmt: skip
     """Adam's update; ``coupled`` and ``decoupled`` are the two kinds of weight decay."""
     real = w.dtype.type
-    m, v = state[0], state[1]
     # 1 − beta_1ᵗ and 1 − beta_2ᵗ: powers take as long as the update of 150 parameters.
     scalars[0] = beta_1 * scalars[0] + (1.0 - beta_1)
     scalars[1] = beta_2 * scalars[1] + (1.0 - beta_2)
-    root = math.sqrt(scalars[1])
-    # Multiplying numerator and denominator by the root leaves one division an element.
-    rate = real(learning_rate * root / scalars[0])
-    epsilon_t = real(epsilon if epsilon_hat else epsilon * root)
-    # Adam's own is a constant, and the compiler leaves the multiplication out.
-    keep = real(1.0 - learning_rate * decoupled) if decoupled != 0.0 else real(1.0)
-    decay = real(coupled)
-    b1, rest_1 = real(beta_1), real(1.0 - beta_1)
-    b2, rest_2 = real(beta_2), real(1.0 - beta_2)
-    # Two loops: one with both cases in it would ask for the third array where there is none.
+    correction = math.sqrt(scalars[1])
+    constants = (
+        real(beta_1), real(1.0 - beta_1), real(beta_2), real(1.0 - beta_2),
+        # Multiplying numerator and denominator by the root leaves one division an element.
+        real(learning_rate * correction / scalars[0]),
+        real(epsilon if epsilon_hat else epsilon * correction),
+        real(coupled),
+        # Adam's own is a constant, and the compiler leaves the multiplication out.
+        real(1.0 - learning_rate * decoupled) if decoupled != 0.0 else real(1.0),
+    )  # fmt: skip
     if amsgrad:
-        largest = state[2]
-        for i in range(w.size):
-            d = with_decay(g[i], w[i], decay)
-            average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
-            square = square if square > largest[i] else largest[i]
-            largest[i] = square
-            w[i] = keep * w[i] - divide(rate * average, math.sqrt(square) + epsilon_t)
+        _update_amsgrad(w, g, state, constants)
+    elif coupled != 0.0:
+        _update_with_decay(w, g, state, constants)
     else:
-        for i in range(w.size):
-            d = with_decay(g[i], w[i], decay)
-            average, square = averaged(m, v, i, d, b1, rest_1, b2, rest_2)
-            w[i] = keep * w[i] - divide(rate * average, math.sqrt(square) + epsilon_t)
-
-
-@njit(inline=True)
-def with_decay(d, weight, decay):
-    """An element of the gradient with coupled weight decay."""
-    return d + decay * weight if decay != 0.0 else d
-
-
-@njit(inline=True)
-def averaged(m, v, i, d, b1, rest_1, b2, rest_2):
-    """Both averages of an element, which are kept, with one gradient more."""
-    average = b1 * m[i] + rest_1 * d
-    square = b2 * v[i] + rest_2 * d * d
-    m[i], v[i] = average, square
-    return average, square
+        _update(w, g, state, constants)

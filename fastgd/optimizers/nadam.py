@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd.kernels.elementary import divide
+from fastgd.kernels.stages import root, two_stages
+from fastgd.optimizers.adam import descend
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -43,22 +44,28 @@ class NAdam(NamedTuple):
 
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
-        m, v = state[0], state[1]
         now = self.beta_1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay))
         then = self.beta_1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * self.momentum_decay))
         product = now if t == 1 else scalars[0] * now
         scalars[0] = product
-        root = math.sqrt(1.0 - self.beta_2 ** float(t))
-        rate_g = real(learning_rate * root * (1.0 - now) / (1.0 - product))
-        rate_m = real(learning_rate * root * then / (1.0 - product * then))
-        epsilon = real(self.epsilon * root)
-        decay = real(0.0 if self.decoupled_weight_decay else self.weight_decay)
+        correction = math.sqrt(1.0 - self.beta_2 ** float(t))
         lost = learning_rate * self.weight_decay if self.decoupled_weight_decay else 0.0
-        keep = real(1.0 - lost)
-        b1, rest_1 = real(self.beta_1), real(1.0 - self.beta_1)
-        b2, rest_2 = real(self.beta_2), real(1.0 - self.beta_2)
-        for i in range(w.size):
-            d = g[i] + decay * w[i]
-            m[i] = b1 * m[i] + rest_1 * d
-            v[i] = b2 * v[i] + rest_2 * d * d
-            w[i] = keep * w[i] - divide(rate_g * d + rate_m * m[i], math.sqrt(v[i]) + epsilon)
+        constants = (
+            real(self.beta_1), real(1.0 - self.beta_1), real(self.beta_2), real(1.0 - self.beta_2),
+            real(learning_rate * correction * (1.0 - now) / (1.0 - product)),
+            real(learning_rate * correction * then / (1.0 - product * then)),
+            real(self.epsilon * correction),
+            real(0.0 if self.decoupled_weight_decay else self.weight_decay), real(1.0 - lost),
+        )  # fmt: skip
+        _update(w, g, state, constants)
+
+
+def _average(constants, g, w, m, v):
+    b1, rest_1, b2, rest_2, rate_g, rate_m, epsilon, decay, _ = constants
+    g = g + decay * w
+    m = b1 * m + rest_1 * g
+    v = b2 * v + rest_2 * g * g
+    return (m, v), (rate_g * g + rate_m * m, root(v) + epsilon)
+
+
+_update = two_stages(_average, descend)

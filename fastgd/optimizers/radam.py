@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd.kernels.elementary import divide
+from fastgd.kernels.stages import root, two_stages
+from fastgd.optimizers.adam import descend
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -44,7 +45,6 @@ class RAdam(NamedTuple):
 
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
-        m, v = state[0], state[1]
         rate = learning_rate / (1.0 - self.beta_1 ** float(t))
         left = 1.0 - self.beta_2 ** float(t)
         longest = 2.0 / (1.0 - self.beta_2) - 1.0
@@ -56,17 +56,35 @@ class RAdam(NamedTuple):
                 * (length - 4.0) * (length - 2.0) * longest
                 / ((longest - 4.0) * (longest - 2.0) * length)
             )  # fmt: skip
-        rate = real(rate)
-        epsilon = real(self.epsilon)
-        decay = real(0.0 if self.decoupled_weight_decay else self.weight_decay)
         lost = learning_rate * self.weight_decay if self.decoupled_weight_decay else 0.0
-        keep = real(1.0 - lost)
-        b1, rest_1 = real(self.beta_1), real(1.0 - self.beta_1)
-        b2, rest_2 = real(self.beta_2), real(1.0 - self.beta_2)
-        one = real(1.0)
-        for i in range(w.size):
-            d = g[i] + decay * w[i]
-            m[i] = b1 * m[i] + rest_1 * d
-            v[i] = b2 * v[i] + rest_2 * d * d
-            scale = math.sqrt(v[i]) + epsilon if rectified else one
-            w[i] = keep * w[i] - divide(rate * m[i], scale)
+        constants = (
+            real(self.beta_1), real(1.0 - self.beta_1), real(self.beta_2), real(1.0 - self.beta_2),
+            real(rate), real(self.epsilon),
+            real(0.0 if self.decoupled_weight_decay else self.weight_decay), real(1.0 - lost),
+        )  # fmt: skip
+        if rectified:
+            _update(w, g, state, constants)
+        else:
+            _update_by_average(w, g, state, constants)
+
+
+def _average(constants, g, w, m, v):
+    b1, rest_1, b2, rest_2, rate, epsilon, decay, _ = constants
+    g = g + decay * w
+    m = b1 * m + rest_1 * g
+    v = b2 * v + rest_2 * g * g
+    return (m, v), (rate * m, root(v) + epsilon)
+
+
+def _average_alone(constants, g, w, m, v):
+    state, (numerator, _) = _average(constants, g, w, m, v)
+    return state, (numerator,)
+
+
+def _descend_by_average(constants, w, numerator):
+    *_, keep = constants
+    return (keep * w - numerator,)
+
+
+_update = two_stages(_average, descend)
+_update_by_average = two_stages(_average_alone, _descend_by_average)

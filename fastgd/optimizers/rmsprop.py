@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from fastgd.kernels.elementary import divide
+from fastgd.kernels.stages import quotient, root, two_stages
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -51,15 +52,12 @@ class RMSprop(NamedTuple):
 
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
-        v = state[0]
-        decay = real(self.weight_decay)
-        epsilon = real(self.epsilon)
-        rate = real(learning_rate)
-        rho = real(self.rho)
-        rest = real(1.0 - self.rho)
-        momentum = real(self.momentum)
+        rho, rest = real(self.rho), real(1.0 - self.rho)
+        rate, momentum = real(learning_rate), real(self.momentum)
+        epsilon, decay = real(self.epsilon), real(self.weight_decay)
+        constants = (rho, rest, rate, momentum, epsilon, decay)
         if self.centered:
-            velocity, m = state[1], state[2]
+            v, velocity, m = state[0], state[1], state[2]
             zero = real(0.0)
             for i in range(w.size):
                 d = g[i] + decay * w[i]
@@ -72,15 +70,32 @@ class RMSprop(NamedTuple):
                 velocity[i] = b
                 w[i] -= rate * b
         elif self.momentum != 0.0:
-            velocity = state[1]
-            for i in range(w.size):
-                d = g[i] + decay * w[i]
-                v[i] = rho * v[i] + rest * d * d
-                b = momentum * velocity[i] + divide(d, math.sqrt(v[i]) + epsilon)
-                velocity[i] = b
-                w[i] -= rate * b
+            _update_with_momentum(w, g, state, constants)
         else:
-            for i in range(w.size):
-                d = g[i] + decay * w[i]
-                v[i] = rho * v[i] + rest * d * d
-                w[i] -= divide(rate * d, math.sqrt(v[i]) + epsilon)
+            _update(w, g, state, constants)
+
+
+def _average(constants, g, w, v):
+    rho, rest, _, _, epsilon, decay = constants
+    g = g + decay * w
+    v = rho * v + rest * g * g
+    return (v,), (g, root(v) + epsilon)
+
+
+def _average_with_velocity(constants, g, w, v, velocity):
+    return _average(constants, g, w, v)
+
+
+def _descend(constants, w, g, denominator):
+    rate = constants[2]
+    return (w - quotient(rate * g, denominator),)
+
+
+def _descend_by_velocity(constants, w, velocity, g, denominator):
+    _, _, rate, momentum, *_ = constants
+    velocity = momentum * velocity + quotient(g, denominator)
+    return w - rate * velocity, velocity
+
+
+_update = two_stages(_average, _descend)
+_update_with_momentum = two_stages(_average_with_velocity, _descend_by_velocity)
