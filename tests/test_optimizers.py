@@ -91,11 +91,18 @@ def test_defaults_are_those_of_pytorch(name):
     assert {field: ours[field] for field in DEFAULTS[name]} == DEFAULTS[name]
 
 
+# Elements that fill no register of any processor; and some for registers in two stages, for one
+# that is left over, and single ones.
+FEW, MANY = 7, 125
+
+
+@pytest.mark.parametrize("n", [FEW, MANY])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("name", "fields"), list(unusual_cases()))
-def test_formula_of_the_paper(name, fields, dtype):
+def test_formula_of_the_paper(name, fields, dtype, n):
     rule = OPTIMIZERS[name](**fields)
-    w, gradients = RECORDED["w0"], RECORDED["gradients"][:50]
+    w = np.resize(RECORDED["w0"], n)
+    gradients = np.array([np.resize(g, n) for g in RECORDED["gradients"][:50]])
     expected = naive.trajectory(name, w, gradients, rule._asdict())
     iterates, _ = run(rule, w.astype(dtype), gradients)
     assert iterates.dtype == dtype
