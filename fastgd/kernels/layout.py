@@ -27,6 +27,7 @@ from fastgd.kernels.aligned import (
 )
 from fastgd.kernels.gemm import SMALL, product_entries
 from fastgd.kernels.halves import halves_entries
+from fastgd.kernels.listed import room_like
 from fastgd.kernels.network import losses_and_deltas_entry
 from fastgd.kernels.panels import panels_entry
 from fastgd.kernels.plan import LAYER, Plan
@@ -396,10 +397,11 @@ def plan_of_helper(plan: Plan) -> Plan:
     if plan["piece"] is not None:
         other.set(piece=aligned_empty(plan["piece"].size, plan.dtype, GRADIENT))
     return other.set(
+        **room_like(plan),
         **product_entries(
             plan.dtype,
             longest,
             by_amx=plan["pieces"] is not None,
             with_zeros=bool(plan["without_zeros"]),
-        )
+        ),
     )

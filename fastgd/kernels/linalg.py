@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastgd._jit import native_address, njit
 from fastgd.kernels.aligned import CACHE_LINE
 from fastgd.kernels.gemm import gemm
+from fastgd.kernels.listed import group_of, lists_of, sum_listed
 from fastgd.kernels.panels import gemm_by_deltas
 from fastgd.kernels.parts import NOTHING, Part, call_at
 from fastgd.kernels.plan import (
@@ -308,18 +309,19 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
 
     def affine(plan, first, lo, hi, left, right, kept, source, source_row, out):
         layer = layer_at(plan.layers, 0)
-        h = layer.n_out
+        h, size = layer.n_out, plan.itemsize
+        weights = plan.w + layer.weights * size
         for i in range(lo, hi):
             row = row_number(plan, first + i)
-            target = reals(plan, out, (i - lo) * h, (i - lo + 1) * h)
-            start = (i - lo) * source_row
-            copy_to(target, reals(plan, source, start, start + h))
             ends = index_view(plan, plan.indptr, row, row + 2)
             indices = index_view(plan, plan.indices, ends[0], ends[1])
             values = reals(plan, plan.values, ends[0], ends[1])
-            for p in range(indices.size):
-                start = layer.weights + np.int64(indices[p]) * h
-                add_multiple(target, values[p], reals(plan, plan.w, start, start + h))
+            sum_listed(
+                indices, values, weights, h, kept, source + (i - lo) * source_row * size,
+                out + (i - lo) * h * size,
+            )  # fmt: skip
+
+    list_by_features = lists_of(index_view)
 
     def accumulate(plan, first, lo, hi, kept, source, target, top, bottom):
         layer = layer_at(plan.layers, 0)
@@ -330,6 +332,22 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
         rest, nothing = real(kept), real(0.0)
         for p in range(grad.size):
             grad[p] = rest * old[p] if kept != 0.0 else nothing
+        if plan.listed_values != 0:
+            list_by_features(plan, first + lo, hi - lo)
+            start = int64_at(plan.listed_starts, group_of(top))
+            stop = int64_at(plan.listed_starts, group_of(bottom - 1) + 1)
+            features = int32s(plan, plan.listed_features, start, stop)
+            rows = int32s(plan, plan.listed_rows, start, stop)
+            values = reals(plan, plan.listed_values, start, stop)
+            for p in range(stop - start):
+                if top <= features[p] < bottom:
+                    place = layer.weights + np.int64(features[p]) * h
+                    deltas = layer.deltas * plan.rows + (lo + rows[p]) * h
+                    add_multiple(
+                        reals(plan, target, place, place + h), values[p],
+                        reals(plan, plan.delta, deltas, deltas + h),
+                    )  # fmt: skip
+            return
         for i in range(lo, hi):
             row = row_number(plan, first + i)
             deltas = layer.deltas * plan.rows + i * h

@@ -78,6 +78,11 @@ ARRAYS = (
     "out",  # predictions or residuals (N, K); nowhere: not asked for
     "input_sum",  # (1,): grows by the numbers of a dense input; nowhere: not asked for
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
+    "listed_batch",  # how many rows are listed by features, and which (1 + B,); nowhere: none are
+    "listed_starts",  # where the entries of each feature begin (D + 2,), see ``kernels.listed``
+    "listed_features",  # of the entries
+    "listed_rows",  # their rows, counted from the first one of the batch
+    "listed_values",  # and the entries themselves
     "panel",  # room for columns of a matrix; one per thread
     "packed",  # room for rows of a matrix; one per thread
     "masks",  # room for those of the zeros of a matrix; one per thread
@@ -93,7 +98,7 @@ ARRAYS = (
 REALS = frozenset((
     "w", "grad", "piece", "values", "weight", "x", "units", "delta", "panels", "weights", "ones",
     "state", "tangents", "bends", "jacobian", "normal", "out", "panel", "packed", "part_grad",
-    "part_units",
+    "part_units", "listed_values",
 ))  # fmt: skip
 # What is called: the address of the code, and in ``…_fields`` that of its parameters.
 PARTS = (
@@ -106,6 +111,7 @@ NUMBERS = (
     "n_chunks",
     "n_samples",
     "n_features",
+    "n_listed",  # entries that there is room for in the lists by features
     "rows",  # B: for so many the buffers were made
     "squares_row",  # L + 1, rounded up to whole lines of the cache
     "loss_rows",  # of a block, the same for any number of threads

@@ -1,0 +1,122 @@
+"""Sums of listed rows, and the entries of sparse batches listed by features."""
+
+from contextlib import nullcontext
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
+
+from fastgd import MLPClassifier
+from fastgd.kernels import samples
+from fastgd.kernels.aligned import address
+from fastgd.kernels.layout import chunk_bounds, layer_table
+from fastgd.kernels.listed import room_for_lists, sum_listed
+from threads import several_threads
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@numba.njit
+def add_up(indices, values, rows, h, kept, source, target):
+    sum_listed(indices, values, rows, h, kept, source, target)
+
+
+@settings(deadline=None)
+@given(
+    h=st.integers(1, 150),
+    n=st.integers(0, 12),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    index=st.sampled_from([np.int32, np.int64]),
+    kept=st.sampled_from([0.0, 1.0, 0.3]),
+    in_place=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_sum_of_listed_rows(h, n, dtype, index, kept, in_place, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(9, h)).astype(dtype)
+    indices = rng.integers(0, 9, n).astype(index)
+    values = rng.normal(size=n).astype(dtype)
+    # Beyond the last column lies what must stay.
+    source = rng.normal(size=h + 1).astype(dtype)
+    expected = source.copy()
+    expected[:h] = dtype(kept) * source[:h] + values @ rows[indices]
+    target = source if in_place else np.append(np.full(h, np.nan, dtype), source[h])
+    if kept == 0.0:
+        source[:h] = np.nan
+    add_up(indices, values, address(rows), h, kept, address(source), address(target))
+    tolerance = 50 * np.finfo(dtype).eps
+    np.testing.assert_allclose(target, expected, rtol=tolerance, atol=tolerance)
+
+
+def skewed(rng, n_samples, n_features, dtype):
+    """Samples with no entries and with many; explicit zeros, duplicates, indices in any order."""
+    lengths = rng.permutation(np.minimum(rng.geometric(0.1, n_samples) - 1, n_features))
+    indptr = np.append(0, np.cumsum(lengths))
+    indices = rng.integers(0, n_features, indptr[-1])
+    data = rng.normal(size=indptr[-1]).astype(dtype)
+    data[::7] = 0
+    return scipy.sparse.csr_array((data, indices, indptr), shape=(n_samples, n_features))
+
+
+HIDDEN = (100,)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("batch_size", [1, 20, 70, 90])
+@pytest.mark.parametrize("team", [nullcontext, several_threads])
+def test_lists_change_no_bit(dtype, index, batch_size, team, monkeypatch):
+    """Nor do they stay those of another batch: 90 is the whole epoch, each in another order."""
+    rng = np.random.default_rng(0)
+    X = skewed(rng, 90, 333, dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    y = rng.integers(0, 3, 90)
+    layers = layer_table((333, *HIDDEN, 3), ("relu",))
+    assert chunk_bounds(layers).size > 2
+    rooms = []
+
+    def room(*args):
+        rooms.append(room_for_lists(*args))
+        return rooms[-1]
+
+    monkeypatch.setattr(samples, "room_for_lists", room)
+
+    def fitted():
+        model = MLPClassifier(HIDDEN, alpha=0.1, batch_size=batch_size, max_iter=3, random_state=0)
+        with team():
+            return model.fit(X, y)
+
+    with_lists = fitted()
+    assert rooms
+    assert any(room["listed_batch"][0] > 0 for room in rooms)
+    monkeypatch.setattr(samples, "LEAST_LISTED", HIDDEN[0] + 1)
+    rooms.clear()
+    without = fitted()
+    assert not rooms
+    for a, b in zip(with_lists.coefs_, without.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert with_lists.loss_curve_ == without.loss_curve_
+
+
+def test_there_is_room_for_the_largest_batch_and_no_more():
+    X = skewed(np.random.default_rng(1), 50, 200, np.float32)
+    lengths = np.sort(np.diff(X.indptr))
+    for rows in (1, 7, 50, 60):
+        room = room_for_lists(X.indptr, 200, rows, np.float32)
+        assert room["listed_values"].size == lengths[-rows:].sum()
+        assert room["n_listed"] == room["listed_rows"].size == room["listed_features"].size
+
+
+def test_sparse_batches_train_as_in_scikit_learn():
+    X = skewed(np.random.default_rng(2), 200, 400, np.float64)
+    X.sum_duplicates()
+    y = np.arange(200) % 3
+    settings = {"hidden_layer_sizes": (32,), "max_iter": 5, "random_state": 0, "batch_size": 64}
+    ours = MLPClassifier(**settings).fit(X, y)
+    theirs = SklearnMLPClassifier(**settings).fit(X, y)
+    for a, b in zip(ours.coefs_, theirs.coefs_, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
