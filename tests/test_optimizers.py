@@ -19,6 +19,7 @@ from sklearn.model_selection import GridSearchCV
 import naive
 from fastgd import MLPClassifier, _jit, optimizers
 from fastgd._record import BOUNDS, checked
+from fastgd.kernels import epoch
 from fastgd.kernels.aligned import CACHE_LINE
 from fastgd.kernels.epoch import Memory
 from fastgd.kernels.team import together
@@ -90,6 +91,9 @@ def test_defaults_are_those_of_pytorch(name):
     ours = getattr(optimizers, name)()._asdict()
     assert {field: ours[field] for field in DEFAULTS[name]} == DEFAULTS[name]
 
+
+# Rules that divide by a root, in two stages.
+ROOTED = ["adam", "adamw", "nadam", "radam", "rmsprop", "adagrad", "adadelta"]
 
 # Elements that fill no register of any processor; and some for registers in two stages, for one
 # that is left over, and single ones.
@@ -407,20 +411,66 @@ def test_several_threads_update_as_one(name, dtype, monkeypatch):
     platform.machine().lower() not in {"x86_64", "amd64"}, reason="looks for x86-64 instructions"
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_adam_asks_for_no_array_that_it_has_not(dtype):
-    """A masked load beyond the state reads nothing, but can take ten times as long as the rest."""
-
+@pytest.mark.parametrize("name", ROOTED)
+def test_roots_come_by_registers_and_the_divider_is_left_alone(name, dtype):
     @_jit.njit(entry=True)
-    def loop(w, g, state, scalars, coupled, amsgrad):
-        adam_step(w, g, state, scalars, 1, 0.1, 0.9, 0.999, 1e-8, coupled, 0.0, amsgrad, False)
+    def update(rule, w, g, state, scalars):
+        epoch.step(rule, w, g, state, scalars, 10, 0.1)
 
     w = np.ones(40, dtype)
-    for amsgrad in (False, True):
-        loop(w, w.copy(), np.zeros((2 + amsgrad, w.size), dtype), np.zeros(2), 0.1, amsgrad)
-    (assembly,) = loop.inspect_asm().values()
-    if _jit.processor_has("avx2"):
+    update(OPTIMIZERS[name](), w, w.copy(), np.zeros((3, w.size), dtype), np.zeros(2))
+    (assembly,) = update.inspect_asm().values()
+    if _jit.processor_has("avx2", "fma"):
         assert re.search(r"\bvsqrtp[sd]\b", assembly)
-    assert not re.search(r"\bvmaskmovp[sd]\s[^%]*\(|\bvmovup[sd]\s.*\{%k\d\} \{z\}", assembly)
+        assert not re.search(r"\bvdivp[sd]\b", assembly)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [case for case in unusual_cases() if case[0] in ROOTED]
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_compiled_rules_are_those_of_plain_python(name, fields, dtype, monkeypatch):
+    """Also where a gradient is no number, which nothing forgets, is large, or is 0."""
+    rule = OPTIMIZERS[name](**fields)
+
+    @_jit.njit(entry=True)
+    def update(rule, w, g, state, scalars, t):
+        epoch.step(rule, w, g, state, scalars, t, 0.01)
+
+    g = np.resize(RECORDED["gradients"][:20].astype(dtype), (5, MANY))
+    g[1, ::9], g[2, 1::9], g[3, 2::9] = np.nan, 1e18, 0
+    compiled = [np.resize(RECORDED["w0"], MANY).astype(dtype), np.zeros((3, MANY), dtype)]
+    plain = [array.copy() for array in compiled]
+    scalars = np.zeros((2, 2))
+    for t, gradient in enumerate(g, 1):
+        update(rule, compiled[0], gradient, compiled[1], scalars[0], t)
+    for module in (optimizers.adam, optimizers.adamw):
+        monkeypatch.setattr(module, "adam_step", getattr(adam_step, "py_func", adam_step))
+    with np.errstate(all="ignore"):
+        for t, gradient in enumerate(g, 1):
+            rule.step(plain[0], gradient, plain[1], scalars[1], t, 0.01)
+    assert np.isnan(plain[0][::9]).all()
+    tolerance = 100 * np.finfo(dtype).eps
+    for a, b in zip(compiled, plain, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="plain Python takes any layout")
+@pytest.mark.parametrize("wrong", ["strided w", "float64 gradient", "transposed state"])
+def test_compiled_stages_refuse_what_they_cannot_step_through(wrong):
+    @_jit.njit(entry=True)
+    def update(w, g, state, scalars):
+        adam_step(w, g, state, scalars, 1, 0.1, 0.9, 0.999, 1e-8, 0.0, 0.0, False, False)
+
+    w, g, state = np.ones(9, np.float32), np.ones(9, np.float32), np.zeros((2, 9), np.float32)
+    if wrong == "strided w":
+        w = np.ones(18, np.float32)[::2]
+    elif wrong == "float64 gradient":
+        g = g.astype(np.float64)
+    else:
+        state = np.zeros((9, 2), np.float32).T
+    with pytest.raises(numba.TypingError, match="must be C-contiguous and of one dtype"):
+        update(w, g, state, np.zeros(2))
 
 
 class Normalised(NamedTuple):

@@ -463,6 +463,8 @@ def emit_quotient(builder: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def _quotient(typing_context: Any, a: Any, b: Any) -> Any:
+    """See ``divide``."""
+
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return emit_quotient(builder, *args)
 
@@ -477,4 +479,4 @@ def _divide(a: Number, b: Number) -> Callable[..., Any]:
     def exact(a: Number, b: Number) -> Number:
         return a / b
 
-    return run if a == b and a in _SAME_WIDTH else exact
+    return run if a == b and isinstance(a, types.Float) else exact

@@ -11,26 +11,27 @@ compiler, of registers of them with it.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from fastgd._jit import compiler_flags
 from fastgd.kernels.elementary import divide, emit_quotient
+from fastgd.kernels.packing import whole_registers
 from fastgd.kernels.plan import make_array
-from fastgd.kernels.vectors import VECTOR_BYTES, broadcast, number_bytes
+from fastgd.kernels.vectors import VECTOR_BYTES, Vectors, number_bytes
 
 DISTANCE = 2  # registers that the second stage lies behind
 FLAGS = ("contract", "nsz")
 
 
 class Numbers:
-    """A register of numbers, or a single one, in code that is being generated."""
+    """A register of numbers in code that is being generated."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self._builder, self.value = builder, value
@@ -49,8 +50,7 @@ class Numbers:
 
     def root(self) -> Numbers:
         kind = self.value.type
-        suffix = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
-        name = f"llvm.sqrt.{suffix}f{8 * number_bytes(kind)}"
+        name = f"llvm.sqrt.v{kind.count}f{8 * number_bytes(kind)}"
         declared = ir.FunctionType(kind, [kind])
         function = cgutils.get_or_insert_function(self._builder.module, declared, name)
         return self._of(self._builder.call(function, [self.value]))
@@ -80,10 +80,10 @@ def larger_of(a: Any, b: Any) -> Any:
     return a if a > b else b
 
 
-Step = Callable[..., Any]
+Stage = Callable[..., Any]
 
 
-def two_stages(first: Step, second: Step) -> Step:
+def two_stages(first: Stage, second: Stage, n_state: int) -> Stage:
     """Build ``update(w, g, state, constants)``, which updates all elements in place.
 
     Parameters
@@ -93,11 +93,13 @@ def two_stages(first: Step, second: Step) -> Step:
         first few numbers, and what is handed on to the second stage.
     second : callable
         ``second(constants, w, *rest_of_state, *handed_on)`` returns the new w, and the new rest.
+    n_state : int
+        Rows of the state that both see.
 
     Both are made of ``+``, ``-``, ``*``, ``root``, ``quotient`` and ``larger_of``.  The constants
-    are a tuple of numbers of w's type; the state has at least as many rows as ``first`` takes.
+    are a NamedTuple of numbers of w's type; with the compiler all arrays must be C-contiguous and
+    of that type, too.
     """
-    n_state = len(inspect.signature(first).parameters) - 3
 
     def update(w: Any, g: Any, state: Any, constants: Any) -> None:
         for i in range(w.size):
@@ -108,24 +110,28 @@ def two_stages(first: Step, second: Step) -> Step:
 
     @intrinsic
     def generated(typingctx, w, g, state, constants):
+        if any(array.layout != "C" or array.dtype != w.dtype for array in (w, g, state)):
+            raise TypingError("w, g and state must be C-contiguous and of one dtype.")
+
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             w, g, state = (
                 make_array(kind)(context, builder, array)
                 for kind, array in zip(sig.args[:3], args[:3], strict=True)
             )
-            n = w.nitems
-            rows = [state.data]
-            while len(rows) < n_state:
-                rows.append(builder.gep(rows[-1], [n]))
-            numbers = cgutils.unpack_tuple(builder, args[3])
-            arrays = _Elements(builder, (first, second), w.data, g.data, rows, numbers)
-            _generate_loops(builder, arrays, n, 8 * VECTOR_BYTES // sig.args[0].dtype.bitwidth)
+            length = cgutils.unpack_tuple(builder, state.shape)[1]
+            rows = [
+                builder.gep(state.data, [builder.mul(length, ir.Constant(length.type, k))])
+                for k in range(n_state)
+            ]
+            numbers = sig.args[3].instance_class(*cgutils.unpack_tuple(builder, args[3]))
+            elements = _Elements(builder, (first, second), [g.data, w.data, *rows], numbers)
+            _generate_loops(builder, elements, w.nitems, w.data.type.pointee)
             return context.get_dummy_value()
 
         return types.void(w, g, state, constants), codegen
 
     @overload(update, jit_options=compiler_flags(inline=True))
-    def _(w: Any, g: Any, state: Any, constants: Any) -> Step:
+    def _(w: Any, g: Any, state: Any, constants: Any) -> Stage:
         def run(w: Any, g: Any, state: Any, constants: Any) -> None:
             generated(w, g, state, constants)
 
@@ -135,71 +141,61 @@ def two_stages(first: Step, second: Step) -> Step:
 
 
 class _Elements:
-    """The code of both stages for the elements from some place on: a register of them, or one."""
+    """The code of both stages for a register of elements."""
 
     def __init__(
-        self, builder: Any, stages: tuple[Step, Step], w: Any, g: Any, state: list[Any],
-        constants: list[Any],
-    ) -> None:  # fmt: skip
-        self._builder, self._constants = builder, constants
+        self, builder: Any, stages: tuple[Stage, Stage], arrays: list[Any], constants: Any
+    ) -> None:
+        self._builder, self._arrays, self._constants = builder, arrays, constants
         self._first, self._second = stages
-        self._w, self._g, self._state = w, g, state
-        self.number = w.type.pointee
 
-    def first(self, i: Any, kind: Any) -> list[Any]:
+    def first(self, i: Any, vector: Vectors) -> list[Any]:
         """Update the state from element ``i`` on; returns what is handed on."""
-        read = [self._load(array, i, kind) for array in (self._g, self._w, *self._state)]
-        kept, handed_on = self._first(self._constants_of(kind), *read)
-        for array, numbers in zip(self._state, kept, strict=False):
-            self._store(numbers, array, i)
-        self._in_second = [self._w, *self._state[len(kept) :]]
-        return [numbers.value for numbers in handed_on]
+        g, w, *state = self._arrays
+        numbers = [self._load(array, i, vector) for array in (g, w, *state)]
+        kept, handed_on = self._first(self._constants_in(vector), *numbers)
+        self._store(kept, state[: len(kept)], i, vector)
+        self._in_second = [w, *state[len(kept) :]]
+        return [x.value for x in handed_on]
 
-    def second(self, i: Any, kind: Any, handed_on: list[Any]) -> None:
+    def second(self, i: Any, vector: Vectors, handed_on: list[Any]) -> None:
         """Update w, and the rest of the state, from element ``i`` on."""
-        read = [self._load(array, i, kind) for array in self._in_second]
-        read += [Numbers(self._builder, value) for value in handed_on]
-        written = self._second(self._constants_of(kind), *read)
-        for array, numbers in zip(self._in_second, written, strict=True):
-            self._store(numbers, array, i)
+        numbers = [self._load(array, i, vector) for array in self._in_second]
+        numbers += [Numbers(self._builder, value) for value in handed_on]
+        written = self._second(self._constants_in(vector), *numbers)
+        self._store(written, self._in_second, i, vector)
 
-    def _constants_of(self, kind: Any) -> list[Numbers]:
-        values = self._constants
-        if isinstance(kind, ir.VectorType):
-            values = [broadcast(self._builder, value, kind) for value in values]
-        return [Numbers(self._builder, value) for value in values]
+    def _constants_in(self, vector: Vectors) -> Any:
+        registers = (Numbers(self._builder, vector.broadcast(c)) for c in self._constants)
+        return type(self._constants)(*registers)
 
-    def _place(self, array: Any, i: Any, kind: Any) -> Any:
-        place = self._builder.gep(array, [i])
-        return self._builder.bitcast(place, kind.as_pointer())
+    def _load(self, array: Any, i: Any, vector: Vectors) -> Numbers:
+        return Numbers(self._builder, vector.load(self._builder.gep(array, [i]), 0))
 
-    def _load(self, array: Any, i: Any, kind: Any) -> Numbers:
-        place = self._place(array, i, kind)
-        return Numbers(self._builder, self._builder.load(place, align=number_bytes(kind)))
-
-    def _store(self, numbers: Numbers, array: Any, i: Any) -> None:
-        kind = numbers.value.type
-        place = self._place(array, i, kind)
-        self._builder.store(numbers.value, place, align=number_bytes(kind))
+    def _store(self, numbers: Any, arrays: list[Any], i: Any, vector: Vectors) -> None:
+        for array, x in zip(arrays, numbers, strict=True):
+            vector.store(x.value, self._builder.gep(array, [i]), 0)
 
 
-def _generate_loops(builder: Any, elements: _Elements, n: Any, lanes: int) -> None:
-    """Some registers at a time in two stages; then what is left, first by registers."""
-    single = elements.number
-    register = ir.VectorType(single, lanes)
+def _generate_loops(builder: Any, elements: _Elements, n: Any, number: Any) -> None:
+    """Some registers at a time in two stages; then what is left, one by one, the last in part."""
+    lanes = VECTOR_BYTES // number_bytes(number)
+    register = whole_registers(builder, number, lanes, 1)
 
     def place(i: Any, registers: int) -> Any:
         return builder.add(i, ir.Constant(n.type, registers * lanes))
 
-    step = ir.Constant(n.type, DISTANCE * lanes)
-    whole = builder.sub(n, builder.srem(n, step))
-    zero = ir.Constant(n.type, 0)
-    with builder.if_then(builder.icmp_signed(">", whole, zero)):
+    def multiple_below(step: int) -> Any:
+        return builder.sub(n, builder.urem(n, ir.Constant(n.type, step)))
+
+    zero, step = ir.Constant(n.type, 0), ir.Constant(n.type, DISTANCE * lanes)
+    stop, whole = multiple_below(DISTANCE * lanes), multiple_below(lanes)
+    with builder.if_then(builder.icmp_signed(">", stop, zero)):
         waiting = []
         for r in range(DISTANCE):
             handed_on = elements.first(place(zero, r), register)
             waiting.append([cgutils.alloca_once_value(builder, value) for value in handed_on])
-        with cgutils.for_range_slice(builder, step, whole, step) as (i, _):
+        with cgutils.for_range_slice(builder, step, stop, step) as (i, _):
             for r, slots in enumerate(waiting):
                 before = [builder.load(slot) for slot in slots]
                 handed_on = elements.first(place(i, r), register)
@@ -208,9 +204,11 @@ def _generate_loops(builder: Any, elements: _Elements, n: Any, lanes: int) -> No
                     builder.store(value, slot)
         for r, slots in enumerate(waiting):
             last = [builder.load(slot) for slot in slots]
-            elements.second(place(whole, r - DISTANCE), register, last)
-    registers = builder.sub(n, builder.srem(n, ir.Constant(n.type, lanes)))
-    for kind, start, stop, by in ((register, whole, registers, lanes), (single, registers, n, 1)):
-        step = ir.Constant(n.type, by)
-        with cgutils.for_range_slice(builder, start, stop, step) as (i, _):
-            elements.second(i, kind, elements.first(i, kind))
+            elements.second(place(stop, r - DISTANCE), register, last)
+    for r in range(DISTANCE - 1):
+        i = place(stop, r)
+        with builder.if_then(builder.icmp_signed("<", i, whole)):
+            elements.second(i, register, elements.first(i, register))
+    with builder.if_then(builder.icmp_signed("<", whole, n)):
+        part = Vectors(builder, number, lanes, 1, builder.sub(n, whole))
+        elements.second(whole, part, elements.first(whole, part))

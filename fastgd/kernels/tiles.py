@@ -169,11 +169,13 @@ def _outer(typingctx, m, a, a_row, b, beta, d, d_row, c, c_row, n):
         vector = Vectors(builder, element, lanes, 2, n, masked=False)
         a, b, c, d = (builder.inttoptr(x, element.as_pointer()) for x in (a, b, c, d))
         of_b = [vector.load(b, v) for v in range(2)]
-        nothing = ir.Constant(m.type, 0)
+        nothing, fused = ir.Constant(m.type, 0), ("contract",)
         with cgutils.for_range(builder, m) as loop:
             place = builder.mul(loop.index, a_row)
             of_a = vector.broadcast(builder.load(builder.gep(a, [place])))
-            row = [builder.fmul(of_a, x) for x in of_b]
+            # Added to 0, as in all tiles, which makes 0 of -0.
+            products = [builder.fmul(of_a, x, flags=fused) for x in of_b]
+            row = [builder.fadd(vector.zero, x, flags=fused) for x in products]
             of_d, of_c = (
                 builder.gep(matrix, [builder.mul(loop.index, step)])
                 for matrix, step in ((d, d_row), (c, c_row))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastgd.kernels.stages import quotient, root, two_stages
 from fastgd.optimizers.update_rule import update_rule
@@ -38,24 +38,32 @@ class Adadelta(NamedTuple):
 
     def step(self, w, g, state, scalars, t, learning_rate):
         real = w.dtype.type
-        constants = (
-            real(self.rho), real(1.0 - self.rho), real(learning_rate), real(self.epsilon),
-            real(self.weight_decay),
+        constants = Constants(
+            rho=real(self.rho), rest=real(1.0 - self.rho), rate=real(learning_rate),
+            epsilon=real(self.epsilon), decay=real(self.weight_decay),
         )  # fmt: skip
         _update(w, g, state, constants)
 
 
-def _average(constants, g, w, v, u):
-    rho, rest, _, epsilon, decay = constants
-    g = g + decay * w
-    v = rho * v + rest * g * g
-    return (v,), (g, root(u + epsilon), root(v + epsilon))
+class Constants(NamedTuple):
+    """Of one step."""
+
+    rho: Any
+    rest: Any
+    rate: Any
+    epsilon: Any
+    decay: Any
 
 
-def _descend(constants, w, u, g, numerator, denominator):
-    rho, rest, rate, *_ = constants
+def _average(c, g, w, v, u):
+    g = g + c.decay * w
+    v = c.rho * v + c.rest * g * g
+    return (v,), (g, root(u + c.epsilon), root(v + c.epsilon))
+
+
+def _descend(c, w, u, g, numerator, denominator):
     change = quotient(numerator, denominator) * g
-    return w - rate * change, rho * u + rest * change * change
+    return w - c.rate * change, c.rho * u + c.rest * change * change
 
 
-_update = two_stages(_average, _descend)
+_update = two_stages(_average, _descend, n_state=2)

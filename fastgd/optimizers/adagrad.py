@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastgd.kernels.stages import quotient, root, two_stages
 from fastgd.optimizers.update_rule import update_rule
@@ -44,18 +44,25 @@ class Adagrad(NamedTuple):
             for i in range(w.size):
                 total[i] = start
         rate = real(learning_rate / (1.0 + (t - 1) * self.learning_rate_decay))
-        _update(w, g, state, (rate, real(self.epsilon), real(self.weight_decay)))
+        _update(w, g, state, Constants(rate, real(self.epsilon), real(self.weight_decay)))
 
 
-def _add_square(constants, g, w, total):
-    rate, epsilon, decay = constants
-    g = g + decay * w
+class Constants(NamedTuple):
+    """Of one step."""
+
+    rate: Any
+    epsilon: Any
+    decay: Any
+
+
+def _add_square(c, g, w, total):
+    g = g + c.decay * w
     total = total + g * g
-    return (total,), (rate * g, root(total) + epsilon)
+    return (total,), (c.rate * g, root(total) + c.epsilon)
 
 
-def _descend(constants, w, numerator, denominator):
+def _descend(c, w, numerator, denominator):
     return (w - quotient(numerator, denominator),)
 
 
-_update = two_stages(_add_square, _descend)
+_update = two_stages(_add_square, _descend, n_state=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastgd._jit import njit
 from fastgd.kernels.stages import larger_of, quotient, root, two_stages
@@ -67,35 +67,45 @@ def adam_state(amsgrad: bool) -> tuple[str, ...]:
     return (*averages, "largest_square_average") if amsgrad else averages
 
 
-def _average(constants, g, w, m, v):
-    """Both averages with one gradient more; handed on: numerator and denominator."""
-    b1, rest_1, b2, rest_2, rate, epsilon, *_ = constants
-    m = b1 * m + rest_1 * g
-    v = b2 * v + rest_2 * g * g
-    return (m, v), (rate * m, root(v) + epsilon)
+class Constants(NamedTuple):
+    """Of one step."""
+
+    b1: Any
+    rest_1: Any
+    b2: Any
+    rest_2: Any
+    rate: Any
+    epsilon: Any
+    decay: Any
+    keep: Any
 
 
-def _average_with_decay(constants, g, w, m, v):
-    *_, decay, _ = constants
-    return _average(constants, g + decay * w, w, m, v)
+def average(c, g, w, m, v):
+    """First stage of Adam: both averages with one gradient more."""
+    m = c.b1 * m + c.rest_1 * g
+    v = c.b2 * v + c.rest_2 * g * g
+    return (m, v), (c.rate * m, root(v) + c.epsilon)
 
 
-def _average_amsgrad(constants, g, w, m, v, largest):
-    epsilon = constants[5]
-    (m, v), (numerator, _) = _average_with_decay(constants, g, w, m, v)
+def average_with_decay(c, g, w, m, v):
+    """The same with coupled weight decay."""
+    return average(c, g + c.decay * w, w, m, v)
+
+
+def _average_amsgrad(c, g, w, m, v, largest):
+    (m, v), (numerator, _) = average_with_decay(c, g, w, m, v)
     largest = larger_of(v, largest)
-    return (m, v, largest), (numerator, root(largest) + epsilon)
+    return (m, v, largest), (numerator, root(largest) + c.epsilon)
 
 
-def descend(constants, w, numerator, denominator):
-    """The second stage of Adam and its kin; the last constant is 1 − decoupled weight decay."""
-    *_, keep = constants
-    return (keep * w - quotient(numerator, denominator),)
+def descend(c, w, numerator, denominator):
+    """Second stage of Adam and its kin, with decoupled weight decay."""
+    return (c.keep * w - quotient(numerator, denominator),)
 
 
-_update = two_stages(_average, descend)
-_update_with_decay = two_stages(_average_with_decay, descend)
-_update_amsgrad = two_stages(_average_amsgrad, descend)
+_update = two_stages(average, descend, n_state=2)
+_update_with_decay = two_stages(average_with_decay, descend, n_state=2)
+_update_amsgrad = two_stages(_average_amsgrad, descend, n_state=3)
 
 
 @njit(inline=True)
@@ -109,14 +119,14 @@ def adam_step(
     scalars[0] = beta_1 * scalars[0] + (1.0 - beta_1)
     scalars[1] = beta_2 * scalars[1] + (1.0 - beta_2)
     correction = math.sqrt(scalars[1])
-    constants = (
-        real(beta_1), real(1.0 - beta_1), real(beta_2), real(1.0 - beta_2),
+    constants = Constants(
+        b1=real(beta_1), rest_1=real(1.0 - beta_1), b2=real(beta_2), rest_2=real(1.0 - beta_2),
         # Multiplying numerator and denominator by the root leaves one division an element.
-        real(learning_rate * correction / scalars[0]),
-        real(epsilon if epsilon_hat else epsilon * correction),
-        real(coupled),
+        rate=real(learning_rate * correction / scalars[0]),
+        epsilon=real(epsilon if epsilon_hat else epsilon * correction),
+        decay=real(coupled),
         # Adam's own is a constant, and the compiler leaves the multiplication out.
-        real(1.0 - learning_rate * decoupled) if decoupled != 0.0 else real(1.0),
+        keep=real(1.0 - learning_rate * decoupled) if decoupled != 0.0 else real(1.0),
     )  # fmt: skip
     if amsgrad:
         _update_amsgrad(w, g, state, constants)

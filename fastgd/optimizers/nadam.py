@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastgd.kernels.stages import root, two_stages
 from fastgd.optimizers.adam import descend
@@ -50,22 +50,37 @@ class NAdam(NamedTuple):
         scalars[0] = product
         correction = math.sqrt(1.0 - self.beta_2 ** float(t))
         lost = learning_rate * self.weight_decay if self.decoupled_weight_decay else 0.0
-        constants = (
-            real(self.beta_1), real(1.0 - self.beta_1), real(self.beta_2), real(1.0 - self.beta_2),
-            real(learning_rate * correction * (1.0 - now) / (1.0 - product)),
-            real(learning_rate * correction * then / (1.0 - product * then)),
-            real(self.epsilon * correction),
-            real(0.0 if self.decoupled_weight_decay else self.weight_decay), real(1.0 - lost),
+        constants = Constants(
+            b1=real(self.beta_1), rest_1=real(1.0 - self.beta_1),
+            b2=real(self.beta_2), rest_2=real(1.0 - self.beta_2),
+            rate_g=real(learning_rate * correction * (1.0 - now) / (1.0 - product)),
+            rate_m=real(learning_rate * correction * then / (1.0 - product * then)),
+            epsilon=real(self.epsilon * correction),
+            decay=real(0.0 if self.decoupled_weight_decay else self.weight_decay),
+            keep=real(1.0 - lost),
         )  # fmt: skip
         _update(w, g, state, constants)
 
 
-def _average(constants, g, w, m, v):
-    b1, rest_1, b2, rest_2, rate_g, rate_m, epsilon, decay, _ = constants
-    g = g + decay * w
-    m = b1 * m + rest_1 * g
-    v = b2 * v + rest_2 * g * g
-    return (m, v), (rate_g * g + rate_m * m, root(v) + epsilon)
+class Constants(NamedTuple):
+    """Of one step."""
+
+    b1: Any
+    rest_1: Any
+    b2: Any
+    rest_2: Any
+    rate_g: Any
+    rate_m: Any
+    epsilon: Any
+    decay: Any
+    keep: Any
 
 
-_update = two_stages(_average, descend)
+def _average(c, g, w, m, v):
+    g = g + c.decay * w
+    m = c.b1 * m + c.rest_1 * g
+    v = c.b2 * v + c.rest_2 * g * g
+    return (m, v), (c.rate_g * g + c.rate_m * m, root(v) + c.epsilon)
+
+
+_update = two_stages(_average, descend, n_state=2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fastgd.kernels.stages import root, two_stages
-from fastgd.optimizers.adam import descend
+from fastgd.kernels.stages import two_stages
+from fastgd.optimizers.adam import Constants, average_with_decay, descend
 from fastgd.optimizers.update_rule import update_rule
 
 
@@ -57,10 +57,12 @@ class RAdam(NamedTuple):
                 / ((longest - 4.0) * (longest - 2.0) * length)
             )  # fmt: skip
         lost = learning_rate * self.weight_decay if self.decoupled_weight_decay else 0.0
-        constants = (
-            real(self.beta_1), real(1.0 - self.beta_1), real(self.beta_2), real(1.0 - self.beta_2),
-            real(rate), real(self.epsilon),
-            real(0.0 if self.decoupled_weight_decay else self.weight_decay), real(1.0 - lost),
+        constants = Constants(
+            b1=real(self.beta_1), rest_1=real(1.0 - self.beta_1),
+            b2=real(self.beta_2), rest_2=real(1.0 - self.beta_2),
+            rate=real(rate), epsilon=real(self.epsilon),
+            decay=real(0.0 if self.decoupled_weight_decay else self.weight_decay),
+            keep=real(1.0 - lost),
         )  # fmt: skip
         if rectified:
             _update(w, g, state, constants)
@@ -68,23 +70,14 @@ class RAdam(NamedTuple):
             _update_by_average(w, g, state, constants)
 
 
-def _average(constants, g, w, m, v):
-    b1, rest_1, b2, rest_2, rate, epsilon, decay, _ = constants
-    g = g + decay * w
-    m = b1 * m + rest_1 * g
-    v = b2 * v + rest_2 * g * g
-    return (m, v), (rate * m, root(v) + epsilon)
+def _average_alone(c, g, w, m, v):
+    kept, (numerator, _) = average_with_decay(c, g, w, m, v)
+    return kept, (numerator,)
 
 
-def _average_alone(constants, g, w, m, v):
-    state, (numerator, _) = _average(constants, g, w, m, v)
-    return state, (numerator,)
+def _descend_by_average(c, w, numerator):
+    return (c.keep * w - numerator,)
 
 
-def _descend_by_average(constants, w, numerator):
-    *_, keep = constants
-    return (keep * w - numerator,)
-
-
-_update = two_stages(_average, descend)
-_update_by_average = two_stages(_average_alone, _descend_by_average)
+_update = two_stages(average_with_decay, descend, n_state=2)
+_update_by_average = two_stages(_average_alone, _descend_by_average, n_state=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastgd.kernels.elementary import divide
 from fastgd.kernels.stages import quotient, root, two_stages
@@ -55,7 +55,7 @@ class RMSprop(NamedTuple):
         rho, rest = real(self.rho), real(1.0 - self.rho)
         rate, momentum = real(learning_rate), real(self.momentum)
         epsilon, decay = real(self.epsilon), real(self.weight_decay)
-        constants = (rho, rest, rate, momentum, epsilon, decay)
+        constants = Constants(rho, rest, rate, momentum, epsilon, decay)
         if self.centered:
             v, velocity, m = state[0], state[1], state[2]
             zero = real(0.0)
@@ -75,27 +75,31 @@ class RMSprop(NamedTuple):
             _update(w, g, state, constants)
 
 
-def _average(constants, g, w, v):
-    rho, rest, _, _, epsilon, decay = constants
-    g = g + decay * w
-    v = rho * v + rest * g * g
-    return (v,), (g, root(v) + epsilon)
+class Constants(NamedTuple):
+    """Of one step."""
+
+    rho: Any
+    rest: Any
+    rate: Any
+    momentum: Any
+    epsilon: Any
+    decay: Any
 
 
-def _average_with_velocity(constants, g, w, v, velocity):
-    return _average(constants, g, w, v)
+def _average(c, g, w, v, *velocity):
+    g = g + c.decay * w
+    v = c.rho * v + c.rest * g * g
+    return (v,), (g, root(v) + c.epsilon)
 
 
-def _descend(constants, w, g, denominator):
-    rate = constants[2]
-    return (w - quotient(rate * g, denominator),)
+def _descend(c, w, g, denominator):
+    return (w - quotient(c.rate * g, denominator),)
 
 
-def _descend_by_velocity(constants, w, velocity, g, denominator):
-    _, _, rate, momentum, *_ = constants
-    velocity = momentum * velocity + quotient(g, denominator)
-    return w - rate * velocity, velocity
+def _descend_by_velocity(c, w, velocity, g, denominator):
+    velocity = c.momentum * velocity + quotient(g, denominator)
+    return w - c.rate * velocity, velocity
 
 
-_update = two_stages(_average, _descend)
-_update_with_momentum = two_stages(_average_with_velocity, _descend_by_velocity)
+_update = two_stages(_average, _descend, n_state=1)
+_update_with_momentum = two_stages(_average, _descend_by_velocity, n_state=2)
