@@ -14,7 +14,8 @@ from fastgd import MLPClassifier
 from fastgd.kernels import samples
 from fastgd.kernels.aligned import address
 from fastgd.kernels.layout import chunk_bounds, layer_table
-from fastgd.kernels.listed import room_for_lists, sum_listed
+from fastgd.kernels.listed import LISTS, room_for_lists, sum_listed
+from fastgd.optimizers import Optimizer
 from threads import several_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -120,3 +121,21 @@ def test_sparse_batches_train_as_in_scikit_learn():
     theirs = SklearnMLPClassifier(**settings).fit(X, y)
     for a, b in zip(ours.coefs_, theirs.coefs_, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+def test_lists_are_not_those_of_other_samples():
+    """``partial_fit`` goes on with the plan of its last call, whose rows have the same numbers."""
+    rng = np.random.default_rng(3)
+    y = np.arange(30) % 2
+    batches = [skewed(rng, 30, 500, np.float64) for _ in range(3)]
+    settings = {"hidden_layer_sizes": (32,), "random_state": 0, "batch_size": 30, "shuffle": False}
+    model, fresh = MLPClassifier(**settings), MLPClassifier(**settings)
+    for X in batches:
+        model.partial_fit(X, y, classes=[0, 1])
+        plan = model._optimizer._kept_plan[0][1]
+        assert all(plan[name] is None for name in LISTS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Optimizer, "keep_plan", lambda self, kind, plan: None)
+            fresh.partial_fit(X, y, classes=[0, 1])
+    for a, b in zip(model.coefs_, fresh.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -336,6 +336,7 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
             list_by_features(plan, first + lo, hi - lo)
             start = int64_at(plan.listed_starts, group_of(top))
             stop = int64_at(plan.listed_starts, group_of(bottom - 1) + 1)
+            stop = smaller(stop, plan.n_listed)  # or somebody has changed X meanwhile
             features = int32s(plan, plan.listed_features, start, stop)
             rows = int32s(plan, plan.listed_rows, start, stop)
             values = reals(plan, plan.listed_values, start, stop)

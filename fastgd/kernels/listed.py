@@ -22,9 +22,20 @@ from numpy.typing import NDArray
 from fastgd._jit import njit
 from fastgd.kernels.aligned import aligned_empty, aligned_zeros
 from fastgd.kernels.packing import whole_registers
-from fastgd.kernels.plan import Plan, int32s, int64s, make_array, reals, row_number, size_of
+from fastgd.kernels.plan import (
+    Plan,
+    int32s,
+    int64s,
+    make_array,
+    reals,
+    row_number,
+    size_of,
+    smaller,
+)
 from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
 
+# What a plan has of them.
+LISTS = ("listed_batch", "listed_starts", "listed_features", "listed_rows", "listed_values")
 GROUP_BITS = 5  # the number of a feature without them is that of its group
 FUSED = ("contract",)
 
@@ -159,18 +170,20 @@ def lists_of(index_view: Any) -> Any:
         """List the entries of a batch by groups of features, if they are not; in the rows' order.
 
         Those of group ``i`` are from ``listed_starts[i]`` on, up to ``listed_starts[i + 1]``.
+        Nothing else is written to if somebody changes X meanwhile.
         """
         if _is_listed(plan, first, n_rows):
             return
         # Counted two places on, so that in the end each place has moved on to the next one's start.
-        starts = int64s(plan, plan.listed_starts, 0, group_of(plan.n_features - 1) + 3)
+        last = group_of(plan.n_features - 1) + 2
+        starts = int64s(plan, plan.listed_starts, 0, last + 1)
         starts[:] = 0
         for i in range(n_rows):
             row = row_number(plan, first + i)
             ends = index_view(plan, plan.indptr, row, row + 2)
             indices = index_view(plan, plan.indices, ends[0], ends[1])
             for p in range(indices.size):
-                starts[group_of(indices[p]) + 2] += 1
+                starts[smaller(group_of(indices[p]) + 2, last)] += 1
         for group in range(2, starts.size):
             starts[group] += starts[group - 1]
         features = int32s(plan, plan.listed_features, 0, plan.n_listed)
@@ -182,10 +195,10 @@ def lists_of(index_view: Any) -> Any:
             indices = index_view(plan, plan.indices, ends[0], ends[1])
             values = reals(plan, plan.values, ends[0], ends[1])
             for p in range(indices.size):
-                group = group_of(indices[p])
-                place = starts[group + 1]
-                if place < plan.n_listed:  # or somebody has changed X meanwhile
+                group = smaller(group_of(indices[p]) + 1, last)
+                place = starts[group]
+                if place < plan.n_listed:
                     features[place], rows[place], listed[place] = indices[p], i, values[p]
-                starts[group + 1] = place + 1
+                starts[group] = place + 1
 
     return list_by_features

@@ -34,6 +34,7 @@ from fastgd.kernels.layout import (
 )
 from fastgd.kernels.limits import Limits, limit_parts
 from fastgd.kernels.linalg import CSR
+from fastgd.kernels.listed import LISTS
 from fastgd.kernels.parts import NOTHING
 from fastgd.kernels.plan import Plan
 from fastgd.kernels.shuffle import shuffle as shuffle_rows
@@ -144,7 +145,7 @@ class EpochRunner:
         if self._has_long_batches:
             return
         plan = self._plans[0]
-        plan.forget("values", "indices", "indptr", "y", "weight", "order")
+        plan.forget("values", "indices", "indptr", "y", "weight", "order", *LISTS)
         self.optimizer.keep_plan(self._kind, plan)
 
     def _compile(self, n_threads: int) -> None:
