@@ -27,6 +27,7 @@ from fastgd.kernels.aligned import aligned_empty
 from fastgd.kernels.gemm import gemm
 from fastgd.kernels.layout import n_units
 from fastgd.kernels.linalg import affine
+from fastgd.kernels.listed import forget_lists
 from fastgd.kernels.loss_parts import loss_curvature_part
 from fastgd.kernels.network import (
     chunk_gradient,
@@ -204,6 +205,7 @@ def hessian_product(plans, exact):
     """
     plan = plans[0]
     direction = plan_records(plan, plan.direction, 0, 1)[0]
+    forget_lists(direction)
     scale = 1.0 / total_weight_of(plan, 0, plan.n_samples)
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):
         first = block * plan.rows

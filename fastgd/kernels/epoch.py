@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from fastgd._jit import dispatch_on_class, njit
 from fastgd.kernels.halves import call_own_half, each_has_a_half
 from fastgd.kernels.linalg import add_to, sum_of_squares, sums_of_squares
+from fastgd.kernels.listed import forget_lists
 from fastgd.kernels.network import (
     gradient,
     n_parameters_of,
@@ -194,6 +195,7 @@ def run_batches(plans, first_batch, last_batch, t):
     """
     plan = plans[0]
     plan.control = flush_subnormals()
+    forget_lists(plan)
     train(plan, first_batch, last_batch, t)
     restore_subnormals(plan.control)
 

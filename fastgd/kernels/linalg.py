@@ -332,11 +332,12 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
         rest, nothing = real(kept), real(0.0)
         for p in range(grad.size):
             grad[p] = rest * old[p] if kept != 0.0 else nothing
-        if plan.listed_values != 0:
+        if plan.listed_batch != 0:
             list_by_features(plan, first + lo, hi - lo)
             start = int64_at(plan.listed_starts, group_of(top))
             stop = int64_at(plan.listed_starts, group_of(bottom - 1) + 1)
-            stop = smaller(stop, plan.n_listed)  # or somebody has changed X meanwhile
+            # Or somebody has changed X meanwhile.
+            start, stop = smaller(start, plan.n_listed), smaller(stop, plan.n_listed)
             features = int32s(plan, plan.listed_features, start, stop)
             rows = int32s(plan, plan.listed_rows, start, stop)
             values = reals(plan, plan.listed_values, start, stop)

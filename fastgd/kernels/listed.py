@@ -1,9 +1,9 @@
 """Sparse samples, row by row or feature by feature: sums of listed rows of a matrix.
 
 A sparse row times a matrix is a sum of those of the matrix's rows that its entries name.  So is the
-gradient by what belongs to one feature: of the derivatives of those samples that have it.  The rows
-of a batch are listed by features once, for all chunks of the gradient, each of which would else
-search them for its own.
+gradient by what belongs to one feature: of the derivatives of those samples that have it.  The
+entries of a batch are listed by groups of features once, for all chunks of the gradient, each of
+which would else search every row for its own.
 
 So many columns are summed at a time that they stay in registers from one row to the next; in memory
 each would wait for itself.
@@ -20,23 +20,19 @@ from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastgd._jit import njit
-from fastgd.kernels.aligned import aligned_empty, aligned_zeros
+from fastgd.kernels.aligned import aligned_zeros
 from fastgd.kernels.packing import whole_registers
-from fastgd.kernels.plan import (
-    Plan,
-    int32s,
-    int64s,
-    make_array,
-    reals,
-    row_number,
-    size_of,
-    smaller,
-)
+from fastgd.kernels.plan import Plan, int32s, int64s, make_array, reals, row_number, size_of
 from fastgd.kernels.vectors import VECTOR_BYTES, Vectors
 
 # What a plan has of them.
 LISTS = ("listed_batch", "listed_starts", "listed_features", "listed_rows", "listed_values")
-GROUP_BITS = 5  # the number of a feature without them is that of its group
+# The number of a feature without these bits is that of its group.  Lists of single features would
+# be so many that most are not in the cache; of a group a chunk leaves out what is not its own.
+GROUP_BITS = 5
+# Entries of a row for each chunk of the gradient, up to which lists are worth it, and of a batch.
+LONGEST_ROWS, MOST_ENTRIES = 4, 2**21
+LARGEST_INT32 = 2**31 - 1
 FUSED = ("contract",)
 
 
@@ -122,44 +118,56 @@ def group_of(feature):
     return np.int64(feature) >> GROUP_BITS
 
 
-def room_for_lists(indptr: NDArray[Any], n_features: int, rows: int, dtype: Any) -> dict[str, Any]:
-    """What a plan needs to list any ``rows`` of the samples by features."""
+def room_for_lists(
+    indptr: NDArray[Any], n_features: int, rows: int, n_chunks: int, dtype: Any
+) -> dict[str, Any]:
+    """What a plan needs to list any ``rows`` of the samples; nothing, if a search is faster.
+
+    To list costs something for each entry, to search for each row and chunk; so rows must not be
+    long.  Nor may all their entries together, which are copied, take much memory.
+    """
     lengths = np.diff(indptr)
-    longest = np.partition(lengths, lengths.size - rows)[-rows:] if rows < lengths.size else lengths
-    return _room(rows, (n_features - 1 >> GROUP_BITS) + 1, int(longest.sum()), dtype)
-
-
-def room_like(plan: Plan) -> dict[str, Any]:
-    """The same once more, for another thread; nothing, where there is none."""
-    if plan["listed_values"] is None:
+    if lengths.sum() > LONGEST_ROWS * n_chunks * lengths.size or n_features > LARGEST_INT32:
         return {}
-    sizes = (plan[name].size for name in ("listed_batch", "listed_starts", "listed_values"))
-    n_batch, n_starts, n_entries = sizes
-    return _room(n_batch - 1, n_starts - 2, n_entries, plan.dtype)
-
-
-def _room(rows: int, n_groups: int, n_entries: int, dtype: Any) -> dict[str, Any]:
+    if rows < lengths.size:
+        lengths = np.partition(lengths, lengths.size - rows)[-rows:]
+    n_entries = int(lengths.sum())
+    if n_chunks < 2 or n_entries > MOST_ENTRIES:
+        return {}
     return {
         "listed_batch": aligned_zeros(1 + rows, np.int64),
-        "listed_starts": aligned_empty(n_groups + 2, np.int64),
-        "listed_features": aligned_empty(n_entries, np.int32),
-        "listed_rows": aligned_empty(n_entries, np.int32),
-        "listed_values": aligned_empty(n_entries, dtype),
+        "listed_starts": aligned_zeros((n_features - 1 >> GROUP_BITS) + 3, np.int64),
+        "listed_features": aligned_zeros(n_entries, np.int32),
+        "listed_rows": aligned_zeros(n_entries, np.int32),
+        "listed_values": aligned_zeros(n_entries, dtype),
         "n_listed": n_entries,
     }
 
 
+def room_like(plan: Plan) -> dict[str, Any]:
+    """The same once more, for another thread."""
+    kept = {name: plan[name] for name in LISTS if plan[name] is not None}
+    return {name: aligned_zeros(array.size, array.dtype) for name, array in kept.items()}
+
+
 @njit
-def _is_listed(plan, first, n_rows):
-    """Whether the lists are of these rows; if not, they will be."""
+def forget_lists(plan):
+    """List the next batch, be it of the same rows: between two calls X may have changed."""
+    if plan.listed_batch != 0:
+        int64s(plan, plan.listed_batch, 0, 1)[0] = 0
+
+
+@njit
+def _is_new_batch(plan, first, n_rows):
+    """Whether the lists are not of these rows; their numbers are noted."""
     batch = int64s(plan, plan.listed_batch, 0, 1 + n_rows)
-    n_other = batch[0] - n_rows
+    differ = batch[0] - n_rows
     batch[0] = n_rows
     for i in range(n_rows):
         row = row_number(plan, first + i)
-        n_other |= batch[1 + i] ^ row
+        differ |= batch[1 + i] ^ row
         batch[1 + i] = row
-    return n_other == 0
+    return differ != 0
 
 
 def lists_of(index_view: Any) -> Any:
@@ -167,23 +175,26 @@ def lists_of(index_view: Any) -> Any:
 
     @njit
     def list_by_features(plan, first, n_rows):
-        """List the entries of a batch by groups of features, if they are not; in the rows' order.
+        """List the entries of a batch by groups of features, if they are not.
 
-        Those of group ``i`` are from ``listed_starts[i]`` on, up to ``listed_starts[i + 1]``.
-        Nothing else is written to if somebody changes X meanwhile.
+        Those of group ``i`` are from ``listed_starts[i]`` on, up to ``listed_starts[i + 1]``, row
+        after row.  Whatever somebody makes of X meanwhile, what is listed are features and rows
+        that there are.
         """
-        if _is_listed(plan, first, n_rows):
+        if not _is_new_batch(plan, first, n_rows):
             return
         # Counted two places on, so that in the end each place has moved on to the next one's start.
-        last = group_of(plan.n_features - 1) + 2
-        starts = int64s(plan, plan.listed_starts, 0, last + 1)
-        starts[:] = 0
+        n_features = plan.n_features
+        starts = int64s(plan, plan.listed_starts, 0, group_of(n_features - 1) + 3)
+        for group in range(starts.size):
+            starts[group] = 0
         for i in range(n_rows):
             row = row_number(plan, first + i)
             ends = index_view(plan, plan.indptr, row, row + 2)
             indices = index_view(plan, plan.indices, ends[0], ends[1])
             for p in range(indices.size):
-                starts[smaller(group_of(indices[p]) + 2, last)] += 1
+                if 0 <= indices[p] < n_features:
+                    starts[group_of(indices[p]) + 2] += 1
         for group in range(2, starts.size):
             starts[group] += starts[group - 1]
         features = int32s(plan, plan.listed_features, 0, plan.n_listed)
@@ -195,10 +206,11 @@ def lists_of(index_view: Any) -> Any:
             indices = index_view(plan, plan.indices, ends[0], ends[1])
             values = reals(plan, plan.values, ends[0], ends[1])
             for p in range(indices.size):
-                group = smaller(group_of(indices[p]) + 1, last)
-                place = starts[group]
-                if place < plan.n_listed:
-                    features[place], rows[place], listed[place] = indices[p], i, values[p]
-                starts[group] = place + 1
+                if 0 <= indices[p] < n_features:
+                    group = group_of(indices[p])
+                    place = starts[group + 1]
+                    if place < plan.n_listed:
+                        features[place], rows[place], listed[place] = indices[p], i, values[p]
+                    starts[group + 1] = place + 1
 
     return list_by_features

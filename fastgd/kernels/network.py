@@ -30,6 +30,7 @@ from fastgd.kernels.linalg import (
     sum_of,
     sum_of_squares,
 )
+from fastgd.kernels.listed import forget_lists
 from fastgd.kernels.panels import call_pack_deltas, gemm_by_deltas
 from fastgd.kernels.parts import (
     call_activate,
@@ -382,6 +383,7 @@ def objective(plans, with_gradient):
     Memory is bounded by blocks of ``plan.rows`` samples.
     """
     plan = plans[0]
+    forget_lists(plan)
     scale = 1.0 / total_weight_of(plan, 0, plan.n_samples)
     value = 0.0
     for block in range((plan.n_samples + plan.rows - 1) // plan.rows):

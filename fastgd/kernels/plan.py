@@ -79,7 +79,7 @@ ARRAYS = (
     "input_sum",  # (1,): grows by the numbers of a dense input; nowhere: not asked for
     "codes",  # number of the largest prediction of each sample (N,); nowhere: not asked for
     "listed_batch",  # how many rows are listed by features, and which (1 + B,); nowhere: none are
-    "listed_starts",  # where the entries of each feature begin (D + 2,), see ``kernels.listed``
+    "listed_starts",  # where the entries of each group of features begin, see ``kernels.listed``
     "listed_features",  # of the entries
     "listed_rows",  # their rows, counted from the first one of the batch
     "listed_values",  # and the entries themselves

@@ -37,8 +37,6 @@ BLOCK_BYTES = 2**21
 # Rows of a batch from which it is worth it to write all weights anew for the matrix unit; of a
 # layer with many weights, beside which there is less that is no product, fewer are enough.
 ROWS_FOR_AMX, ROWS_WITH_MANY_WEIGHTS, MANY_WEIGHTS = 384, 256, 2**19
-# Units of the first layer from which it is worth it to list entries of sparse samples once more.
-LEAST_LISTED = 16
 # Rows in a group at least, else chunks would be tiny, and groups that are many.
 LEAST_GROUP, MANY_GROUPS = 64, 4
 
@@ -79,11 +77,9 @@ def set_samples(plan: Plan, data: Data, n_samples: int, loss: Any, alpha: float)
 
 
 def _lists(plan: Plan, X: Dense | CSR) -> dict[str, Any]:
-    """Room to list the entries of a batch by features, if chunks of the gradient share them."""
-    is_wide = plan["layers"]["n_out"][0] >= LEAST_LISTED
-    if isinstance(X, Dense) or not is_wide or plan["n_chunks"] < 2:
+    if isinstance(X, Dense):
         return {}
-    return room_for_lists(X.indptr, X.n_features, plan["rows"], plan.dtype)
+    return room_for_lists(X.indptr, X.n_features, plan["rows"], plan["n_chunks"], plan.dtype)
 
 
 def tasks_of_plan(
