@@ -77,6 +77,7 @@ def set_samples(plan: Plan, data: Data, n_samples: int, loss: Any, alpha: float)
 
 
 def _lists(plan: Plan, X: Dense | CSR) -> dict[str, Any]:
+    """Room to list the entries of a sparse batch."""
     if isinstance(X, Dense):
         return {}
     return room_for_lists(X.indptr, X.n_features, plan["rows"], plan["n_chunks"], plan.dtype)
