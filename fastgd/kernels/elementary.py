@@ -28,6 +28,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
 from fastgd._jit import compiler_flags, njit, processor_has
+from fastgd.kernels.vectors import call_on_numbers
 
 Number = Any  # a float32 or a float64
 Function = Callable[[Number], Number]
@@ -441,13 +442,7 @@ def emit_quotient(builder: Any, a: Any, b: Any) -> Any:
         return builder.fdiv(a, b)
     word = ir.IntType(64)
     bits = ir.VectorType(word, kind.count) if is_vector else word
-    name = f"llvm.fma.v{kind.count}f64" if is_vector else "llvm.fma.f64"
-    declared = ir.FunctionType(kind, [kind] * 3)
-
-    def fma(a: Any, b: Any, c: Any) -> Any:
-        function = cgutils.get_or_insert_function(builder.module, declared, name)
-        return builder.call(function, [a, b, c])
-
+    fma = functools.partial(call_on_numbers, builder, "fma")
     d = at_most(LARGEST_DIVISOR)
     minus_d, one = builder.fneg(d), constant(kind, 1.0)
     # The error of y is squared three times: 5e-2, 3e-3, 7e-6, 4e-11.

@@ -304,6 +304,28 @@ def n_below(indices, limit):
     return n
 
 
+@njit
+def _add_listed(plan, lo, target, top, bottom):
+    """Add what the listed entries give to the gradient; see ``call_accumulate``."""
+    layer = layer_at(plan.layers, 0)
+    h = layer.n_out
+    start = int64_at(plan.listed_starts, group_of(top))
+    stop = int64_at(plan.listed_starts, group_of(bottom - 1) + 1)
+    # Or somebody has changed X meanwhile.
+    start, stop = smaller(start, plan.n_listed), smaller(stop, plan.n_listed)
+    features = int32s(plan, plan.listed_features, start, stop)
+    rows = int32s(plan, plan.listed_rows, start, stop)
+    values = reals(plan, plan.listed_values, start, stop)
+    for p in range(stop - start):
+        if top <= features[p] < bottom:
+            place = layer.weights + np.int64(features[p]) * h
+            deltas = layer.deltas * plan.rows + (lo + rows[p]) * h
+            add_multiple(
+                reals(plan, target, place, place + h), values[p],
+                reals(plan, plan.delta, deltas, deltas + h),
+            )  # fmt: skip
+
+
 def _csr(index_view: Any) -> tuple[Any, Any, Any]:
     """Build the three for one type of index."""
 
@@ -334,21 +356,7 @@ def _csr(index_view: Any) -> tuple[Any, Any, Any]:
             grad[p] = rest * old[p] if kept != 0.0 else nothing
         if plan.listed_batch != 0:
             list_by_features(plan, first + lo, hi - lo)
-            start = int64_at(plan.listed_starts, group_of(top))
-            stop = int64_at(plan.listed_starts, group_of(bottom - 1) + 1)
-            # Or somebody has changed X meanwhile.
-            start, stop = smaller(start, plan.n_listed), smaller(stop, plan.n_listed)
-            features = int32s(plan, plan.listed_features, start, stop)
-            rows = int32s(plan, plan.listed_rows, start, stop)
-            values = reals(plan, plan.listed_values, start, stop)
-            for p in range(stop - start):
-                if top <= features[p] < bottom:
-                    place = layer.weights + np.int64(features[p]) * h
-                    deltas = layer.deltas * plan.rows + (lo + rows[p]) * h
-                    add_multiple(
-                        reals(plan, target, place, place + h), values[p],
-                        reals(plan, plan.delta, deltas, deltas + h),
-                    )  # fmt: skip
+            _add_listed(plan, lo, target, top, bottom)
             return
         for i in range(lo, hi):
             row = row_number(plan, first + i)

@@ -24,7 +24,7 @@ from fastgd._jit import compiler_flags
 from fastgd.kernels.elementary import divide, emit_quotient
 from fastgd.kernels.packing import whole_registers
 from fastgd.kernels.plan import make_array
-from fastgd.kernels.vectors import VECTOR_BYTES, Vectors, number_bytes
+from fastgd.kernels.vectors import VECTOR_BYTES, Vectors, call_on_numbers, number_bytes
 
 DISTANCE = 2  # registers that the second stage lies behind
 FLAGS = ("contract", "nsz")
@@ -49,11 +49,7 @@ class Numbers:
         return Numbers(self._builder, value)
 
     def root(self) -> Numbers:
-        kind = self.value.type
-        name = f"llvm.sqrt.v{kind.count}f{8 * number_bytes(kind)}"
-        declared = ir.FunctionType(kind, [kind])
-        function = cgutils.get_or_insert_function(self._builder.module, declared, name)
-        return self._of(self._builder.call(function, [self.value]))
+        return self._of(call_on_numbers(self._builder, "sqrt", self.value))
 
     def divided_by(self, other: Numbers) -> Numbers:
         return self._of(emit_quotient(self._builder, self.value, other.value))

@@ -209,6 +209,15 @@ def _numbers(builder: Any, place: Any) -> Any:
     return builder.bitcast(place, place.type.pointee.element.as_pointer())
 
 
+def call_on_numbers(builder: Any, name: str, *args: Any) -> Any:
+    """Call LLVM's function of a name, such as ``sqrt``, for numbers or vectors of them."""
+    kind = args[0].type
+    count = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    declared = ir.FunctionType(kind, [kind] * len(args))
+    full_name = f"llvm.{name}.{count}f{8 * number_bytes(kind)}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, declared, full_name), args)
+
+
 def number_bytes(kind: Any) -> int:
     """Bytes of a number, or of each number of a vector."""
     number = kind.element if isinstance(kind, ir.VectorType) else kind
