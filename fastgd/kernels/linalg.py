@@ -304,7 +304,7 @@ def n_below(indices, limit):
     return n
 
 
-@njit
+@njit(inline=True)
 def _add_listed(plan, lo, target, top, bottom):
     """Add what the listed entries give to the gradient; see ``call_accumulate``."""
     layer = layer_at(plan.layers, 0)
